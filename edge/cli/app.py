@@ -1,0 +1,54 @@
+"""`anyecg`: options every command shares, and where errors become exit codes.
+
+Command groups import heavy modules inside their functions: `anyecg --help` stays instant.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from edge.errors import AnyecgError, BadInputError
+
+app = typer.Typer(
+    name="anyecg",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Keep, read and ask about wearable ECG at home. Research software, not a medical device.",
+)
+console = Console()
+errors = Console(stderr=True)
+
+StateOption = Annotated[
+    Path,
+    typer.Option("--state", envvar="ANYECG_STATE", help="Folder of the database, configuration and sockets."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+DEFAULT_STATE = Path(os.environ.get("XDG_STATE_HOME", Path.home() / ".local/state")) / "anyecg"
+
+
+def print_json(value: Any) -> None:
+    """Write one JSON document on one line."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def main() -> None:
+    """Entry point: 0 done, 1 failed, 2 wrong usage or bad input."""
+    from edge.cli import register
+
+    register.all_commands()
+    try:
+        app()
+    except BadInputError as error:
+        errors.print(f"[red]bad input:[/] {error}", highlight=False)
+        raise SystemExit(2) from None
+    except AnyecgError as error:
+        errors.print(f"[red]failed:[/] {error}", highlight=False)
+        raise SystemExit(1) from None

@@ -1,0 +1,23 @@
+"""Which modules bring commands; importing one registers them on `edge.cli.app.app`."""
+
+from __future__ import annotations
+
+import importlib
+
+GROUPS = (
+    "analyze",
+    "ask",
+    "config",
+    "demo",
+    "importing",
+    "read",
+    "run",
+    "send",
+    "strip",
+)
+
+
+def all_commands() -> None:
+    """Import every command group."""
+    for name in GROUPS:
+        importlib.import_module(f"edge.cli.{name}")

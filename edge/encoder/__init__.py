@@ -1,0 +1,1 @@
+"""Windows over stored samples and the ONNX session that reads them."""

@@ -1,0 +1,1 @@
+"""Frame scores to beats, episodes and findings. Knows data time only, and is deterministic."""
