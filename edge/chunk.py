@@ -46,8 +46,8 @@ class Chunk:
     """The sender's own UTC at the first sample, if it has one."""
     samples: NDArray[np.int32]
     """[leads, n] digital values, `MISSING` where a lead has none."""
-    uv_per_lsb: float
-    """Microvolts per digital unit."""
+    uv_per_lsb: tuple[float, ...]
+    """Microvolts per digital unit, one per lead; digital 0 is 0 mV."""
     contact: bool | None = None
     """False: electrodes off the body. None: the device cannot tell."""
 

@@ -1,0 +1,261 @@
+"""The tables. Sample indices count from a recording's first sample; `*_ns` are ns since 1970 UTC."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def _recording() -> Column[int]:
+    return Column("recording_id", Integer, ForeignKey("recording.id"), nullable=False)
+
+
+wearer = Table(
+    "wearer",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("timezone", String(64), nullable=False),  # IANA name
+    Column("created_ns", BigInteger, nullable=False),
+)
+
+recording = Table(  # one device on one wearer with one lead set and rate
+    "recording",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("key", String(16), nullable=False, unique=True),  # `recording_key`; part of every finding id
+    Column("wearer", String(64), ForeignKey("wearer.id"), nullable=False, index=True),
+    Column("device", String(64), nullable=False),
+    Column("leads", JSON, nullable=False),  # list of names
+    Column("fs_hz", Float, nullable=False),
+    Column("uv_per_lsb", JSON, nullable=False),  # list, one per lead
+    Column("source", String(16), nullable=False),  # "live" or "import"
+    Column("start_ns", BigInteger, nullable=False),  # UTC of sample 0
+    Column("end_sample", BigInteger, nullable=False),  # exclusive end of what is stored
+    Column("last_received_ns", BigInteger, nullable=False),
+)
+
+clock_segment = Table(  # from index0 on, sample i was taken at utc_ns + (i - index0) / fs_hz
+    "clock_segment",
+    metadata,
+    _recording(),
+    Column("index0", BigInteger, nullable=False),
+    Column("boot", BigInteger, nullable=False),
+    Column("device_time_ns", BigInteger, nullable=False),  # raw device stamp at index0
+    Column("utc_ns", BigInteger, nullable=False),
+    Column("utc_source", String(8), nullable=False),  # "sender", "arrival" or "file"
+    UniqueConstraint("recording_id", "index0"),
+)
+
+sender = Table(  # how far the end-to-end acknowledgement of a device has come
+    "sender",
+    metadata,
+    Column("wearer", String(64), primary_key=True),
+    Column("device", String(64), primary_key=True),
+    Column("boot", BigInteger, primary_key=True, autoincrement=False),
+    _recording(),
+    Column("next_seq", BigInteger, nullable=False),  # everything below is committed or given up by the sender
+    Column("ahead", JSON, nullable=False),  # sorted committed sequence numbers above next_seq
+    Column("updated_ns", BigInteger, nullable=False),
+)
+
+inbox = Table(  # committed chunks on their way into blocks
+    "inbox",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    _recording(),
+    Column("boot", BigInteger, nullable=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("start_sample", BigInteger),  # null while a hole before it is still undecided
+    Column("n", Integer, nullable=False),
+    Column("device_time_ns", BigInteger, nullable=False),
+    Column("utc_ns", BigInteger),
+    Column("received_ns", BigInteger, nullable=False),
+    Column("contact", Boolean),
+    Column("data", LargeBinary, nullable=False),  # int32 [leads, n], C order, little endian
+    UniqueConstraint("recording_id", "boot", "seq"),
+    Index("ix_inbox_start", "recording_id", "start_sample"),
+)
+
+block = Table(  # block b holds samples [b·10·fs, (b+1)·10·fs), missing ones included
+    "block",
+    metadata,
+    Column("recording_id", Integer, ForeignKey("recording.id"), primary_key=True),
+    Column("block_no", Integer, primary_key=True),
+    Column("data", LargeBinary, nullable=False),
+)
+
+gap = Table(  # decided holes: nothing was recorded in [start, end)
+    "gap",
+    metadata,
+    Column("recording_id", Integer, ForeignKey("recording.id"), primary_key=True),
+    Column("start_sample", BigInteger, primary_key=True, autoincrement=False),
+    Column("end_sample", BigInteger, nullable=False),
+)
+
+contact_off = Table(  # the device said the electrodes were off the body
+    "contact_off",
+    metadata,
+    Column("recording_id", Integer, ForeignKey("recording.id"), primary_key=True),
+    Column("start_sample", BigInteger, primary_key=True, autoincrement=False),
+    Column("end_sample", BigInteger, nullable=False),
+)
+
+analysis = Table(  # what read the signal
+    "analysis",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("encoder", String(64), nullable=False),  # checkpoint id of the card
+    Column("weights_sha256", String(64), nullable=False),
+    Column("rules_hash", String(16), nullable=False),
+    Column("code_version", String(32), nullable=False),
+    Column("provider", String(64), nullable=False),
+    Column("created_ns", BigInteger, nullable=False),
+    UniqueConstraint("encoder", "weights_sha256", "rules_hash", "code_version", "provider"),
+)
+
+cursor = Table(  # how far analysis of a recording has come
+    "cursor",
+    metadata,
+    Column("recording_id", Integer, ForeignKey("recording.id"), primary_key=True),
+    Column("next_k", BigInteger, nullable=False),
+    Column("state", LargeBinary, nullable=False),  # of the rhythm session before hop next_k
+    Column("analysis_id", Integer, ForeignKey("analysis.id"), nullable=False),
+    Column("dirty_from_k", BigInteger),  # late data changed hops from here on; null when none did
+)
+
+checkpoint = Table(  # rhythm states to start again from when late data arrives
+    "checkpoint",
+    metadata,
+    Column("recording_id", Integer, ForeignKey("recording.id"), primary_key=True),
+    Column("k", BigInteger, primary_key=True, autoincrement=False),
+    Column("state", LargeBinary, nullable=False),
+)
+
+embedding = Table(  # float16 [192] per hop
+    "embedding",
+    metadata,
+    Column("recording_id", Integer, ForeignKey("recording.id"), primary_key=True),
+    Column("encoder", String(64), primary_key=True),
+    Column("k", BigInteger, primary_key=True, autoincrement=False),
+    Column("vector", LargeBinary, nullable=False),
+)
+
+beats = Table(  # packed by `edge.store.beats`; minute m covers samples [m·60·fs, (m+1)·60·fs)
+    "beats",
+    metadata,
+    Column("recording_id", Integer, ForeignKey("recording.id"), primary_key=True),
+    Column("minute", Integer, primary_key=True),
+    Column("data", LargeBinary, nullable=False),
+)
+
+trend = Table(
+    "trend",
+    metadata,
+    Column("recording_id", Integer, ForeignKey("recording.id"), primary_key=True),
+    Column("minute", Integer, primary_key=True),
+    Column("utc_ns", BigInteger, nullable=False, index=True),  # of the minute's first sample
+    Column("hr_bpm", Float),
+    Column("hr_min_bpm", Float),
+    Column("hr_max_bpm", Float),
+    Column("beats", JSON, nullable=False),  # count per AAMI class
+    Column("readable_s", Float, nullable=False),
+    Column("recorded_s", Float, nullable=False),
+    Column("rhythm", String(8), nullable=False),
+    Column("af_s", Float, nullable=False),
+)
+
+finding = Table(
+    "finding",
+    metadata,
+    Column("id", String(16), primary_key=True),
+    _recording(),
+    Column("rule", String(24), nullable=False),
+    Column("severity", String(10), nullable=False),
+    Column("state", String(10), nullable=False),  # open, closed, retracted (late data showed otherwise)
+    Column("revision", Integer, nullable=False),
+    Column("opened_sample", BigInteger, nullable=False),
+    Column("start_sample", BigInteger, nullable=False),
+    Column("end_sample", BigInteger, nullable=False),
+    Column("detected_sample", BigInteger, nullable=False),
+    Column("start_ns", BigInteger, nullable=False),
+    Column("end_ns", BigInteger, nullable=False),
+    Column("evidence", JSON, nullable=False),
+    Column("superseded_by", String(16)),
+    Column("analysis_id", Integer, ForeignKey("analysis.id"), nullable=False),
+    Index("ix_finding_recording_start", "recording_id", "start_sample"),
+    Index("ix_finding_rule_start", "rule", "start_ns"),
+)
+
+finding_revision = Table(  # every earlier state of a finding
+    "finding_revision",
+    metadata,
+    Column("finding_id", String(16), ForeignKey("finding.id"), primary_key=True),
+    Column("revision", Integer, primary_key=True),
+    Column("row", JSON, nullable=False),
+    Column("written_ns", BigInteger, nullable=False),
+)
+
+mark = Table(  # what a person said
+    "mark",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("wearer", String(64), ForeignKey("wearer.id"), nullable=False),
+    Column("finding_id", String(16), ForeignKey("finding.id")),
+    Column("kind", String(16), nullable=False),  # symptom, confirm, false, note, ack, snooze
+    Column("note", Text, nullable=False),
+    Column("at_ns", BigInteger, nullable=False),
+    Column("written_ns", BigInteger, nullable=False),
+)
+
+outbox = Table(  # MQTT messages committed with what they tell; deleted when the broker has them
+    "outbox",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("topic", String(256), nullable=False),
+    Column("payload", Text, nullable=False),
+    Column("retain", Boolean, nullable=False),
+    Column("expires_ns", BigInteger),
+    Column("created_ns", BigInteger, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+question = Table(
+    "question",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("asked_ns", BigInteger, nullable=False),
+    Column("wearer", String(64)),
+    Column("question", Text, nullable=False),
+    Column("answer", JSON, nullable=False),
+)
+
+health = Table(  # the daemon's view of itself, for `status`: provider and reason, queues, counters, links
+    "health",
+    metadata,
+    Column("key", String(64), primary_key=True),
+    Column("value", JSON, nullable=False),
+    Column("updated_ns", BigInteger, nullable=False),
+)
