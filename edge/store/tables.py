@@ -143,7 +143,9 @@ cursor = Table(  # how far analysis of a recording has come
     Column("next_k", BigInteger, nullable=False),
     Column("state", LargeBinary, nullable=False),  # of the rhythm session before hop next_k
     Column("analysis_id", Integer, ForeignKey("analysis.id"), nullable=False),
-    Column("dirty_from_k", BigInteger),  # late data changed hops from here on; null when none did
+    Column("beats_until", BigInteger, nullable=False),  # every beat told so far lies before this sample
+    Column("changed_from_sample", BigInteger),  # late data changed samples from here on; null when none did
+    Column("changed_until_sample", BigInteger),  # exclusive
 )
 
 checkpoint = Table(  # rhythm states to start again from when late data arrives
@@ -152,6 +154,7 @@ checkpoint = Table(  # rhythm states to start again from when late data arrives
     Column("recording_id", Integer, ForeignKey("recording.id"), primary_key=True),
     Column("k", BigInteger, primary_key=True, autoincrement=False),
     Column("state", LargeBinary, nullable=False),
+    Column("beats_until", BigInteger, nullable=False),
 )
 
 embedding = Table(  # float16 [192] per hop
@@ -203,6 +206,8 @@ finding = Table(
     Column("start_ns", BigInteger, nullable=False),
     Column("end_ns", BigInteger, nullable=False),
     Column("evidence", JSON, nullable=False),
+    Column("opened_k", BigInteger, nullable=False),  # hop whose analysis opened it
+    Column("told_k", BigInteger, nullable=False),  # hop whose analysis gave this revision
     Column("superseded_by", String(16)),
     Column("analysis_id", Integer, ForeignKey("analysis.id"), nullable=False),
     Index("ix_finding_recording_start", "recording_id", "start_sample"),

@@ -1,0 +1,60 @@
+# The same commands for people and CI. Nothing but Python 3.11+, git, make and a C++ compiler is needed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# onnxruntime and onnxruntime-gpu write the same files: one or the other
+EP := $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
+# llama.cpp is compiled on the first install; its vision part and TLS are not used
+export CMAKE_ARGS ?= -DLLAVA_BUILD=OFF -DLLAMA_OPENSSL=OFF
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export OMP_WAIT_POLICY ?= PASSIVE
+
+.PHONY: setup demo test test-export check docs system bench clean
+
+setup: $(VENV)/.run
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed: make PYTHON=python3.12 setup"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: pyproject.toml | $(VENV)/bin/python
+	@echo "Installing (compiles llama.cpp on the first run, about 5 minutes on 2 cores) ..."
+	$(BIN)/pip install -q -e '.[$(EP)]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.run
+	$(BIN)/pip install -q -e '.[$(EP),dev]'
+	@touch $@
+
+$(VENV)/.export: $(VENV)/.dev
+	$(BIN)/pip install -q -e '.[$(EP),dev,export]'
+	@touch $@
+
+demo: $(VENV)/.run
+	$(BIN)/anyecg demo
+
+test: $(VENV)/.dev
+	$(BIN)/pytest -m 'not export'
+
+test-export: $(VENV)/.export
+	$(BIN)/pytest -m export
+
+check: $(VENV)/.export
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m edge.cli.docs --check
+
+docs: $(VENV)/.dev
+	$(BIN)/python -m edge.cli.docs
+
+system:
+	@if [ "$$(id -u)" != 0 ]; then echo "make system needs root: sudo make system"; exit 1; fi
+	apt-get update -q
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends mosquitto strace systemd
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m bench
+
+clean:
+	rm -rf $(VENV) build dist
