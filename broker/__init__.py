@@ -1,0 +1,1 @@
+"""Everything about running an MQTT broker for the gateway."""
