@@ -1,0 +1,141 @@
+"""Reading an EDF or EDF+ file. https://www.edfplus.info/specs/edf.html, https://www.edfplus.info/specs/edfplus.html"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import edfio
+import numpy as np
+from edfio.edf_annotations import _get_data_record_onset
+
+from edge.chunk import MISSING
+from edge.errors import BadInputError
+from edge.sources.leads import SignalInfo, choose, lead_name
+from edge.sources.record import MAX_SAMPLES, Record
+
+_ANONYMOUS = date(1985, 1, 1)
+"""EDF+ clause 2.1.3.3: the start date of a file whose date was removed."""
+
+
+def read_edf(path: Path, leads: Sequence[str | int] | None) -> Record:
+    """Read the file at `path`; see `edge.sources.record.read_record`."""
+    records = _check_size(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # edfio warns of what _check_size has judged
+            edf = edfio.read_edf(path, lazy_load_data=True)
+            signals = [s for s in edf.signals if s.samples_per_data_record > 0]
+            infos = [SignalInfo(s.label, s.physical_dimension, s.sampling_frequency) for s in signals]
+            starts = _record_starts_s(edf, records)
+            duration_s = float(edf.data_record_duration)
+            start_utc_ns = _start_utc_ns(edf, starts[0])
+    except BadInputError:
+        raise
+    except Exception as error:
+        raise BadInputError(f"{path}: not a readable EDF file ({type(error).__name__}: {error})") from None
+    if not (math.isfinite(duration_s) and duration_s > 0):
+        raise BadInputError(f"{path}: data records of {duration_s} s are impossible for an ECG")
+    chosen, notes = choose(infos, leads, str(path))
+    fs_hz = infos[chosen[0]].fs_hz
+    per_record = signals[chosen[0]].samples_per_data_record
+    first = np.rint((starts - starts[0]) * fs_hz)
+    if np.any(np.diff(first) < per_record):
+        raise BadInputError(f"{path}: its data records overlap or go back in time")
+    length = int(first[-1]) + per_record
+    if length * len(chosen) > MAX_SAMPLES:
+        raise BadInputError(
+            f"{path}: {length} samples in {len(chosen)} leads, holes included, is too long; choose fewer leads"
+        )
+    samples = np.full((len(chosen), length), MISSING, np.int32)
+    scales: list[float] = []
+    for row, i in zip(samples, chosen, strict=True):
+        gain, offset, sign = _calibration(path, signals[i], infos[i])
+        scales.append(gain)
+        digital = signals[i].digital[: records * per_record].astype(np.int32)
+        digital = (sign * (digital + offset)).reshape(records, per_record)
+        for begin, block in zip(first.astype(np.int64).tolist(), digital, strict=True):
+            row[begin : begin + per_record] = block
+    return Record(
+        name=path.stem,
+        leads=tuple(lead_name(infos[i].name) for i in chosen),
+        fs_hz=fs_hz,
+        uv_per_lsb=tuple(scales),
+        samples=samples,
+        start_utc_ns=start_utc_ns,
+        path=path,
+        notes=notes,
+    )
+
+
+def _check_size(path: Path) -> int:
+    """Return the number of data records; raises BadInputError unless the file holds what its header declares."""
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            head = file.read(256)
+            if len(head) < 256 or head[:8].strip() != b"0":
+                raise BadInputError(f"{path}: not an EDF file (its header does not start with version 0)")
+            count, header_bytes, declared = int(head[252:256]), int(head[184:192]), int(head[236:244])
+            if not 1 <= count <= 9999 or header_bytes != 256 * (count + 1) or size < header_bytes:
+                raise BadInputError(f"{path}: truncated or damaged EDF header ({count} signals, {size} bytes)")
+            file.seek(256 + count * 216)
+            widths = [int(file.read(8)) for _ in range(count)]
+    except OSError as error:
+        raise BadInputError(f"{path}: {error.strerror}") from None
+    except ValueError:
+        raise BadInputError(f"{path}: damaged EDF header (a number is not a number)") from None
+    if min(widths) < 0 or sum(widths) == 0 or declared < -1 or declared == 0:
+        raise BadInputError(f"{path}: damaged EDF header (no samples declared)")
+    there = (size - header_bytes) // (2 * sum(widths))
+    if declared == -1:
+        declared = there  # EDF+ clause 2.1.3.8: a file still being recorded
+    if there < declared or there == 0:
+        raise BadInputError(f"{path}: truncated, {there} complete data records where the header promises {declared}")
+    return declared
+
+
+def _record_starts_s(edf: edfio.Edf, records: int) -> Any:
+    """Start of each data record in seconds from the header's start time [records]."""
+    clock: Any = edf._timekeeping_signal if edf.reserved.startswith("EDF+") else None
+    if clock is None:
+        return np.arange(records) * float(edf.data_record_duration)
+    width = 2 * clock.samples_per_data_record
+    raw = np.frombuffer(clock.digital.tobytes(), np.uint8)[: records * width].reshape(records, width)
+    if edf.reserved.startswith("EDF+D"):
+        return np.array([float(_get_data_record_onset(row)) for row in raw])
+    return float(_get_data_record_onset(raw[0])) + np.arange(records) * float(edf.data_record_duration)
+
+
+def _start_utc_ns(edf: edfio.Edf, first_s: float) -> int | None:
+    """`first_s`: onset of the first data record, the fraction of the start second in EDF+."""
+    try:
+        day = edf.startdate
+    except edfio.AnonymizedDateError:
+        return None
+    if day == _ANONYMOUS:
+        return None
+    clock = edf.starttime.replace(microsecond=0)
+    whole = datetime.combine(day, clock, tzinfo=UTC) - datetime(1970, 1, 1, tzinfo=UTC)
+    return round(whole.total_seconds()) * 1_000_000_000 + round(first_s * 1e9)
+
+
+def _calibration(path: Path, signal: Any, info: SignalInfo) -> tuple[float, int, int]:
+    """Return (µV per LSB > 0, offset to add in whole LSB, sign)."""
+    try:
+        low, high = signal.digital_min, signal.digital_max
+        span = signal.physical_max - signal.physical_min
+    except ValueError as error:
+        raise BadInputError(f"{path}: signal {info.name} has a damaged calibration ({error})") from None
+    unit = info.uv_per_unit
+    if high <= low or unit is None or not math.isfinite(span) or not 1e-6 <= abs(span) * unit / (high - low) <= 1e6:
+        raise BadInputError(f"{path}: signal {info.name} has an impossible calibration")
+    gain = span / (high - low)
+    offset = round(signal.physical_max / gain - high)
+    if abs(offset) > 2**30:
+        raise BadInputError(f"{path}: signal {info.name} has an impossible offset")
+    return abs(gain) * unit, offset, 1 if gain > 0 else -1
