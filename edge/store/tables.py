@@ -53,20 +53,19 @@ recording = Table(  # one device on one wearer with one lead set and rate
     Column("uv_per_lsb", JSON, nullable=False),  # list, one per lead
     Column("source", String(16), nullable=False),  # "live" or "import"
     Column("start_ns", BigInteger, nullable=False),  # UTC of sample 0
-    Column("end_sample", BigInteger, nullable=False),  # exclusive end of what is stored
+    Column("end_sample", BigInteger, nullable=False),  # the horizon: every sample below is stored or a decided gap
     Column("last_received_ns", BigInteger, nullable=False),
 )
 
 clock_segment = Table(  # from index0 on, sample i was taken at utc_ns + (i - index0) / fs_hz
     "clock_segment",
     metadata,
-    _recording(),
-    Column("index0", BigInteger, nullable=False),
+    Column("recording_id", Integer, ForeignKey("recording.id"), primary_key=True),
+    Column("index0", BigInteger, primary_key=True, autoincrement=False),
     Column("boot", BigInteger, nullable=False),
     Column("device_time_ns", BigInteger, nullable=False),  # raw device stamp at index0
     Column("utc_ns", BigInteger, nullable=False),
     Column("utc_source", String(8), nullable=False),  # "sender", "arrival" or "file"
-    UniqueConstraint("recording_id", "index0"),
 )
 
 sender = Table(  # how far the end-to-end acknowledgement of a device has come
@@ -75,9 +74,9 @@ sender = Table(  # how far the end-to-end acknowledgement of a device has come
     Column("wearer", String(64), primary_key=True),
     Column("device", String(64), primary_key=True),
     Column("boot", BigInteger, primary_key=True, autoincrement=False),
-    _recording(),
+    Column("ordinal", Integer, nullable=False),  # 0, 1, 2, … in the order the boots were first seen
     Column("next_seq", BigInteger, nullable=False),  # everything below is committed or given up by the sender
-    Column("ahead", JSON, nullable=False),  # sorted committed sequence numbers above next_seq
+    Column("ahead", JSON, nullable=False),  # sorted disjoint [first, end) ranges committed above next_seq
     Column("updated_ns", BigInteger, nullable=False),
 )
 
