@@ -1,0 +1,292 @@
+"""`Analyst`: reads what is stored, hop by hop, and writes what it means.
+
+One batch at a time: take the hops that are ready in all recordings, score them together, fold each recording's hops
+through its rhythm session, and commit each passage with state, cursor and outbox in one transaction. Late data makes
+it start again from the checkpoint before the change and stop as soon as its state equals a stored one: from there on
+nothing can differ.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Connection, Engine, select
+
+from edge.clock import Clock
+from edge.encoder.contract import HopScores
+from edge.encoder.scoring import HopJob, score_hops
+from edge.encoder.session import Encoder
+from edge.encoder.stride import stride_hops
+from edge.encoder.windows import hops_in, hops_ready, hops_touched
+from edge.rhythm.result import Current, HopResult
+from edge.rhythm.rules import Rules
+from edge.rhythm.session import RhythmSession
+from edge.store import findings, tables
+from edge.store.findings import Change, Checkpoint, Passage, Told
+from edge.store.queries import Recording, find_recording
+from edge.store.waveform import read
+from edge.store.writer import Writer
+
+CHECKPOINT_HOPS = 30
+"""A rhythm state is kept every minute of data."""
+BATCH_HOPS = 240
+"""Most hops scored together: 8 minutes of one wearer, or 2 s of 240."""
+
+Tell = Callable[[Connection, Recording, Sequence[Change]], None]
+"""What becomes of changed findings, inside the transaction that changes them."""
+
+
+@dataclass(slots=True)
+class _Track:
+    """Where the analysis of one recording stands."""
+
+    recording: Recording
+    session: RhythmSession
+    next_k: int
+    beats_until: int
+    horizon: int = 0
+    ends: bool = False
+    current: Current | None = None
+
+
+class Analyst:
+    """Holds one rhythm session per recording; everything else is in the database.
+
+    `stored` may be called from any thread; `run_batch` from one thread at a time.
+    """
+
+    def __init__(
+        self, reader: Engine, writer: Writer, encoder: Encoder, rules: Rules, clock: Clock, tell: Tell, analysis_id: int
+    ) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._encoder = encoder
+        self._rules = rules
+        self._clock = clock
+        self._tell = tell
+        self._analysis_id = analysis_id
+        self._stride = stride_hops(encoder)
+        self._tracks: dict[int, _Track] = {}
+        self._lock = threading.Lock()
+        self._horizons: dict[int, int] = {}
+        self._changed: set[int] = set()
+        self._ended: set[int] = set()
+        self.counters = {"hops": 0, "beats": 0, "findings": 0, "repairs": 0, "repaired_hops": 0}
+
+    def stored(self, recording_id: int, horizon: int, *, changed: bool = False, ends: bool = False) -> None:
+        """Note that every sample below `horizon` is decided.
+
+        changed  late data altered samples that may have been analysed
+        ends     the recording is complete (a file): its last hops run as far as they go and its findings close
+        """
+        with self._lock:
+            self._horizons[recording_id] = max(horizon, self._horizons.get(recording_id, 0))
+            if changed:
+                self._changed.add(recording_id)
+            if ends:
+                self._ended.add(recording_id)
+
+    def resume(self) -> None:
+        """Take up every recording where the database says analysis stopped (start of the daemon)."""
+        with self._reader.connect() as conn:
+            rows = conn.execute(select(tables.recording.c.id, tables.recording.c.end_sample)).all()
+            changed = conn.execute(
+                select(tables.cursor.c.recording_id).where(tables.cursor.c.changed_from_sample.is_not(None))
+            ).scalars()
+            late = set(changed)
+        for recording_id, end_sample in rows:
+            self.stored(recording_id, end_sample, changed=recording_id in late)
+
+    def currents(self) -> Mapping[int, Current]:
+        """Return the latest summary of each recording that was analysed since the start."""
+        return {key: track.current for key, track in list(self._tracks.items()) if track.current is not None}
+
+    def lag_s(self) -> float:
+        """Return how many seconds of ready signal wait for analysis, in the recording that waits most."""
+        waits = [
+            (track.horizon - track.next_k * 2 * track.recording.fs_hz) / track.recording.fs_hz
+            for track in list(self._tracks.values())
+        ]
+        return max(0.0, *waits) if waits else 0.0
+
+    def run_batch(self) -> bool:
+        """Analyse what is ready, at most `BATCH_HOPS` hops; return False when nothing was.
+
+        Raises `AnyecgError` if the database refuses; the next call starts again from what is committed.
+        """
+        with self._lock:
+            horizons, self._horizons = self._horizons, {}
+            changed, self._changed = self._changed, set()
+            ended, self._ended = self._ended, set()
+        try:
+            for recording_id, horizon in horizons.items():
+                track = self._track(recording_id)
+                track.horizon = max(track.horizon, horizon)
+                track.ends |= recording_id in ended
+            for recording_id in sorted(changed):
+                self._repair(self._track(recording_id))
+            return self._forward() or bool(changed)
+        except BaseException:
+            with self._lock:
+                for recording_id, track in self._tracks.items():
+                    self._horizons[recording_id] = max(track.horizon, self._horizons.get(recording_id, 0))
+                    if track.ends:
+                        self._ended.add(recording_id)
+                self._changed |= changed
+            self._tracks.clear()
+            raise
+
+    def _track(self, recording_id: int) -> _Track:
+        track = self._tracks.get(recording_id)
+        if track is None:
+            with self._reader.connect() as conn:
+                recording = find_recording(conn, recording_id)
+                row = conn.execute(
+                    select(tables.cursor.c.next_k, tables.cursor.c.state, tables.cursor.c.beats_until).where(
+                        tables.cursor.c.recording_id == recording_id
+                    )
+                ).first()
+            at = Checkpoint(0, b"", 0) if row is None else Checkpoint(row.next_k, row.state, row.beats_until)
+            track = _Track(recording, self._session(recording, at), at.k, at.beats_until)
+            self._tracks[recording_id] = track
+        return track
+
+    def _session(self, recording: Recording, at: Checkpoint) -> RhythmSession:
+        return RhythmSession(recording.key, recording.fs_hz, recording.leads, self._rules, state=at.state or None)
+
+    def _forward(self) -> bool:
+        ready = {track.recording.id: self._ready(track) for track in self._tracks.values()}
+        tracks = [track for track in self._tracks.values() if ready[track.recording.id] > track.next_k or track.ends]
+        if not tracks:
+            return False
+        share = max(1, BATCH_HOPS // len(tracks))
+        spans = [(track.next_k, min(ready[track.recording.id], track.next_k + share)) for track in tracks]
+        scored = self._score([track.recording for track in tracks], spans)
+        passages = []
+        for track, (k0, k1), scores in zip(tracks, spans, scores, strict=True):
+            passage = self._passage(track.recording, Checkpoint(k0, b"", track.beats_until))
+            for hop in scores:
+                track.current = self._fold(passage, track.session, hop).current
+            passage.k1 = k1
+            if track.ends and k1 == ready[track.recording.id]:
+                self._keep(passage, max(k1 - 1, 0), track.session.finish(track.horizon))
+                passage.k1 = max(k1, 1)
+                track.ends = False
+            track.next_k = k1
+            track.beats_until = _until(passage)
+            passage.end = Checkpoint(k1, track.session.dump(), track.beats_until)
+            passages.append((track.recording, passage))
+        self._commit(passages)
+        return True
+
+    def _ready(self, track: _Track) -> int:
+        fs_hz = track.recording.fs_hz
+        return hops_in(fs_hz, track.horizon) if track.ends else hops_ready(fs_hz, track.horizon)
+
+    def _score(self, recordings: Sequence[Recording], spans: Sequence[tuple[int, int]]) -> list[list[HopScores]]:
+        with self._reader.connect() as conn:
+            jobs = [
+                HopJob(partial(_read, conn, recording.id), recording.uv_per_lsb, recording.fs_hz, k0, k1)
+                for recording, (k0, k1) in zip(recordings, spans, strict=True)
+            ]
+            return score_hops(self._encoder, jobs, stride_hops=self._stride)
+
+    def _passage(self, recording: Recording, start: Checkpoint) -> Passage:
+        return Passage(recording.id, start.k, start.k, start.beats_until, self._analysis_id, self._encoder.card.id)
+
+    def _fold(self, passage: Passage, session: RhythmSession, hop: HopScores) -> HopResult:
+        result = session.feed(hop)
+        self._keep(passage, hop.k, result)
+        if not np.isnan(hop.embedding[0]):
+            passage.embeddings.append((hop.k, hop.embedding))
+        if (hop.k + 1) % CHECKPOINT_HOPS == 0:
+            passage.checkpoints.append(Checkpoint(hop.k + 1, session.dump(), _until(passage)))
+        return result
+
+    def _keep(self, passage: Passage, k: int, result: HopResult) -> None:
+        passage.beats += result.beats
+        passage.trends += result.trends
+        passage.told += [Told(k, finding) for finding in result.findings]
+
+    def _repair(self, track: _Track) -> None:
+        """Analyse again what late data touched, from the checkpoint before it until nothing differs any more."""
+        recording = track.recording
+        with self._reader.connect() as conn:
+            changed = findings.changed_span(conn, recording.id)
+            if changed is None:
+                return
+            first, stop = hops_touched(recording.fs_hz, *changed)
+            stored = findings.checkpoints(conn, recording.id)
+            track.recording = recording = find_recording(conn, recording.id)
+        passages = []
+        if first < track.next_k:
+            start = max((c for c in stored if c.k <= first), key=lambda c: c.k, default=Checkpoint(0, b"", 0))
+            later = {c.k: c for c in stored if c.k >= stop}
+            passage = self._passage(recording, start)
+            session = self._session(recording, start)
+            met = self._again(passage, session, later, track.next_k)
+            if met is None:
+                passage.end = Checkpoint(track.next_k, session.dump(), _until(passage))
+                track.session, track.beats_until = session, _until(passage)
+            else:
+                passage.beats_end = met.beats_until
+            passages.append((recording, passage))
+            self.counters["repairs"] += 1
+            self.counters["repaired_hops"] += passage.k1 - passage.k0
+        self._commit(passages, done={recording.id: changed})
+
+    def _again(
+        self, passage: Passage, session: RhythmSession, later: Mapping[int, Checkpoint], until: int
+    ) -> Checkpoint | None:
+        """Fold hops from the passage's start; return the stored checkpoint that the state came to equal, if any."""
+        with self._reader.connect() as conn:
+            recording = find_recording(conn, passage.recording_id)
+        k = passage.k0
+        while k < until:
+            k1 = min(k + BATCH_HOPS, until)
+            for hop in self._score([recording], [(k, k1)])[0]:
+                self._fold(passage, session, hop)
+                passage.k1 = hop.k + 1
+                met = later.get(passage.k1)
+                if met is not None and met.state == session.dump():
+                    return met
+            k = k1
+        passage.k1 = until
+        return None
+
+    def _commit(
+        self,
+        passages: Iterable[tuple[Recording, Passage]],
+        done: Mapping[int, tuple[int, int]] = {},  # noqa: B006
+    ) -> None:
+        passages = list(passages)
+        now_ns = self._clock.utc_ns()
+
+        def job(conn: Connection) -> None:
+            for recording, passage in passages:
+                changes = findings.commit_passage(
+                    conn, passage, to_utc_ns=recording.to_utc_ns, fs_hz=recording.fs_hz, now_ns=now_ns
+                )
+                self._tell(conn, recording, changes)
+            for recording_id, span in done.items():
+                findings.clear_changed(conn, recording_id, span)
+
+        self._writer.submit(job).result()
+        for _, passage in passages:
+            self.counters["hops"] += passage.k1 - passage.k0
+            self.counters["beats"] += len(passage.beats)
+            self.counters["findings"] += len({told.finding.id for told in passage.told})
+
+
+def _until(passage: Passage) -> int:
+    return passage.beats[-1].sample + 1 if passage.beats else passage.beats_from
+
+
+def _read(conn: Connection, recording_id: int, start: int, end: int) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    wave = read(conn, recording_id, start, end)
+    return wave.samples, wave.contact_off

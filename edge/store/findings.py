@@ -1,0 +1,331 @@
+"""What analysis leaves behind: beats, trends, embeddings, findings with their revisions, and the cursor.
+
+A `Passage` is one recording's analysed stretch of hops. The forward case appends; a passage over hops that were
+analysed before (late data) replaces what those hops had said: findings that come out again keep their history as
+revisions, findings that do not are retracted, paired with their successor by rule and overlap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from edge.rhythm.events import Beat, Finding, TrendMinute
+from edge.store import tables
+from edge.store.beats import pack_beats, unpack_beats
+
+ChangeType = Literal["new", "update", "end", "retracted"]
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A finding as some hop told it."""
+
+    k: int
+    finding: Finding
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A rhythm state before hop `k`; every beat told so far lies before `beats_until`."""
+
+    k: int
+    state: bytes
+    beats_until: int
+
+
+@dataclass(slots=True)
+class Passage:
+    """Hops [k0, k1) of one recording, read in order from the state before k0."""
+
+    recording_id: int
+    k0: int
+    k1: int
+    beats_from: int
+    """Beats told by earlier hops lie before this sample."""
+    analysis_id: int
+    encoder: str
+    beats: list[Beat] = field(default_factory=list)
+    trends: list[TrendMinute] = field(default_factory=list)
+    told: list[Told] = field(default_factory=list)
+    embeddings: list[tuple[int, NDArray[np.float32]]] = field(default_factory=list)
+    checkpoints: list[Checkpoint] = field(default_factory=list)
+    end: Checkpoint | None = None
+    """State after the last hop; None when the rest of the recording stays as it was analysed before."""
+    beats_end: int | None = None
+    """Beats from this sample on stay as they were; None: nothing follows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A finding that became news, as its row now stands."""
+
+    type: ChangeType
+    row: dict[str, Any]
+
+
+_CHANGE: dict[str, ChangeType] = {"closed": "end", "retracted": "retracted"}
+_CONTENT = ("severity", "state", "start_sample", "end_sample", "detected_sample", "evidence")
+
+
+def commit_passage(
+    conn: Connection,
+    passage: Passage,
+    *,
+    to_utc_ns: Callable[[int], int],
+    fs_hz: float,
+    now_ns: int,
+) -> list[Change]:
+    """Write a passage in the caller's transaction and return what changed, in the order it was told.
+
+    Args:
+        conn: the writer's connection.
+        passage: what the hops said.
+        to_utc_ns: sample index of the recording → UTC.
+        fs_hz: the recording's rate; minute m of beats and trends covers samples [m·60·fs, (m+1)·60·fs).
+        now_ns: wall time, recorded with replaced revisions only.
+    """
+    _write_beats(conn, passage, fs_hz)
+    _write_trends(conn, passage, to_utc_ns, fs_hz)
+    _write_embeddings(conn, passage)
+    changes = _write_findings(conn, passage, to_utc_ns, now_ns)
+    _write_cursor(conn, passage)
+    return changes
+
+
+def _write_beats(conn: Connection, passage: Passage, fs_hz: float) -> None:
+    minute_samples = 60 * fs_hz
+    end = passage.beats_end
+    by_minute: dict[int, list[Beat]] = {}
+    for beat in passage.beats:
+        by_minute.setdefault(int(beat.sample // minute_samples), []).append(beat)
+    first = int(passage.beats_from // minute_samples)
+    beats = tables.beats
+    touched = select(beats.c.minute, beats.c.data).where(
+        beats.c.recording_id == passage.recording_id, beats.c.minute >= first
+    )
+    if end is not None:
+        touched = touched.where(beats.c.minute <= int(end // minute_samples))
+    kept: dict[int, bytes] = {}
+    for minute, data in conn.execute(touched).all():
+        old = unpack_beats(data)
+        before = old[old["sample"] < passage.beats_from].tobytes()
+        after = old[old["sample"] >= end].tobytes() if end is not None else b""
+        new = by_minute.pop(minute, [])
+        merged = before + pack_beats(new) + after
+        if merged != data:
+            kept[minute] = merged
+    kept.update({minute: pack_beats(new) for minute, new in by_minute.items()})
+    for minute, data in kept.items():
+        row = {"recording_id": passage.recording_id, "minute": minute, "data": data}
+        conn.execute(
+            upsert(beats)
+            .values(row)
+            .on_conflict_do_update(index_elements=["recording_id", "minute"], set_={"data": data})
+        )
+
+
+def _write_trends(conn: Connection, passage: Passage, to_utc_ns: Callable[[int], int], fs_hz: float) -> None:
+    for trend in passage.trends:
+        utc_ns = to_utc_ns(round(trend.minute * 60 * fs_hz))
+        row = {**asdict(trend), "recording_id": passage.recording_id, "utc_ns": utc_ns}
+        conn.execute(
+            upsert(tables.trend).values(row).on_conflict_do_update(index_elements=["recording_id", "minute"], set_=row)
+        )
+
+
+def _write_embeddings(conn: Connection, passage: Passage) -> None:
+    if passage.embeddings:
+        rows = [
+            {
+                "recording_id": passage.recording_id,
+                "encoder": passage.encoder,
+                "k": k,
+                "vector": vector.astype("<f2").tobytes(),
+            }
+            for k, vector in passage.embeddings
+        ]
+        statement = upsert(tables.embedding)
+        conn.execute(
+            statement.on_conflict_do_update(
+                index_elements=["recording_id", "encoder", "k"], set_={"vector": statement.excluded.vector}
+            ),
+            rows,
+        )
+
+
+def _write_cursor(conn: Connection, passage: Passage) -> None:
+    key = tables.checkpoint.c.recording_id == passage.recording_id
+    conn.execute(
+        delete(tables.checkpoint).where(key, tables.checkpoint.c.k > passage.k0, tables.checkpoint.c.k <= passage.k1)
+    )
+    for checkpoint in passage.checkpoints:
+        row = {"recording_id": passage.recording_id, **asdict(checkpoint)}
+        conn.execute(
+            upsert(tables.checkpoint).values(row).on_conflict_do_update(index_elements=["recording_id", "k"], set_=row)
+        )
+    if passage.end is not None:
+        row = {
+            "recording_id": passage.recording_id,
+            "next_k": passage.end.k,
+            "state": passage.end.state,
+            "beats_until": passage.end.beats_until,
+            "analysis_id": passage.analysis_id,
+        }
+        conn.execute(upsert(tables.cursor).values(row).on_conflict_do_update(index_elements=["recording_id"], set_=row))
+
+
+def _content(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: row[name] for name in _CONTENT}
+
+
+def _write_findings(conn: Connection, passage: Passage, to_utc_ns: Callable[[int], int], now_ns: int) -> list[Change]:
+    finding = tables.finding
+    again = {
+        row["id"]: dict(row)
+        for row in conn.execute(
+            select(finding).where(
+                finding.c.recording_id == passage.recording_id,
+                finding.c.told_k >= passage.k0,
+                finding.c.told_k < passage.k1,
+                finding.c.superseded_by.is_(None),
+                finding.c.state != "retracted",
+            )
+        ).mappings()
+    }
+    changes: list[Change] = []
+    said: dict[str, dict[str, Any]] = {}
+    last = {told.finding.id: told for told in passage.told}
+    for told in passage.told:
+        key = told.finding.id
+        if key in again and told is not last[key]:
+            continue  # told before: only what it comes to can be news
+        row = _row(passage, told, to_utc_ns)
+        current = said.get(key) or again.get(key) or _current(conn, key)
+        if current is not None:
+            row["opened_k"] = min(row["opened_k"], current["opened_k"])
+        said[key] = _revise(conn, row, current, now_ns, changes)
+    for key in said:
+        again.pop(key, None)
+    for row in again.values():
+        earlier = _as_of(conn, row["id"], passage.k0) if row["opened_k"] < passage.k0 else None
+        if earlier is not None:
+            _revise(conn, earlier, row, now_ns, changes)
+            continue
+        heir = next(
+            (
+                new["id"]
+                for new in said.values()
+                if new["rule"] == row["rule"]
+                and new["start_sample"] < row["end_sample"]
+                and row["start_sample"] < new["end_sample"]
+            ),
+            None,
+        )
+        gone = {**row, "state": "retracted", "superseded_by": heir}
+        _revise(conn, gone, row, now_ns, changes)
+        if heir is not None:
+            conn.execute(update(tables.mark).where(tables.mark.c.finding_id == row["id"]).values(finding_id=heir))
+    return changes
+
+
+def _row(passage: Passage, told: Told, to_utc_ns: Callable[[int], int]) -> dict[str, Any]:
+    finding = told.finding
+    return {
+        **asdict(finding),
+        "recording_id": passage.recording_id,
+        "revision": 1,
+        "opened_k": told.k,
+        "told_k": told.k,
+        "start_ns": to_utc_ns(finding.start_sample),
+        "end_ns": to_utc_ns(finding.end_sample),
+        "superseded_by": None,
+        "analysis_id": passage.analysis_id,
+    }
+
+
+def _current(conn: Connection, finding_id: str) -> dict[str, Any] | None:
+    row = conn.execute(select(tables.finding).where(tables.finding.c.id == finding_id)).mappings().first()
+    return None if row is None else dict(row)
+
+
+def _as_of(conn: Connection, finding_id: str, k: int) -> dict[str, Any] | None:
+    """Return the newest revision told before hop `k`."""
+    revisions = conn.execute(
+        select(tables.finding_revision.c.row)
+        .where(tables.finding_revision.c.finding_id == finding_id)
+        .order_by(tables.finding_revision.c.revision.desc())
+    ).scalars()
+    return next((row for row in revisions if row["told_k"] < k), None)
+
+
+def _revise(
+    conn: Connection, row: dict[str, Any], current: dict[str, Any] | None, now_ns: int, changes: list[Change]
+) -> dict[str, Any]:
+    """Write `row` over `current`, note in `changes` if it says something new, and return the row as it now stands."""
+    if current is None:
+        conn.execute(insert(tables.finding).values(row))
+        changes.append(Change("new", row))
+        return row
+    same = _content(row) == _content(current)
+    row = {**row, "revision": current["revision"] + (not same)}
+    conn.execute(update(tables.finding).where(tables.finding.c.id == row["id"]).values(row))
+    if not same:
+        conn.execute(
+            insert(tables.finding_revision).values(
+                finding_id=row["id"], revision=current["revision"], row=current, written_ns=now_ns
+            )
+        )
+        changes.append(Change(_CHANGE.get(row["state"], "update"), row))
+    return row
+
+
+def ensure_analysis(conn: Connection, values: dict[str, str], now_ns: int) -> int:
+    """Return the id of the analysis with these attributes, writing it if it is new."""
+    match = [tables.analysis.c[name] == value for name, value in values.items()]
+    found = conn.execute(select(tables.analysis.c.id).where(*match)).scalar()
+    if found is not None:
+        return int(found)
+    statement = insert(tables.analysis).values(**values, created_ns=now_ns).returning(tables.analysis.c.id)
+    return int(conn.execute(statement).scalar_one())
+
+
+def changed_span(conn: Connection, recording_id: int) -> tuple[int, int] | None:
+    """Return the samples [from, until) that late data changed below the cursor, None when there are none."""
+    row = conn.execute(
+        select(tables.cursor.c.changed_from_sample, tables.cursor.c.changed_until_sample).where(
+            tables.cursor.c.recording_id == recording_id
+        )
+    ).first()
+    return None if row is None or row[0] is None else (int(row[0]), int(row[1]))
+
+
+def clear_changed(conn: Connection, recording_id: int, span: tuple[int, int]) -> None:
+    """Forget the changed span if it is still the one that was repaired; a wider one waits for the next repair."""
+    cursor = tables.cursor
+    conn.execute(
+        update(cursor)
+        .where(
+            cursor.c.recording_id == recording_id,
+            cursor.c.changed_from_sample == span[0],
+            cursor.c.changed_until_sample == span[1],
+        )
+        .values(changed_from_sample=None, changed_until_sample=None)
+    )
+
+
+def checkpoints(conn: Connection, recording_id: int) -> Sequence[Checkpoint]:
+    """Return the checkpoints of a recording, oldest first."""
+    table = tables.checkpoint
+    rows = conn.execute(
+        select(table.c.k, table.c.state, table.c.beats_until)
+        .where(table.c.recording_id == recording_id)
+        .order_by(table.c.k)
+    ).all()
+    return [Checkpoint(int(k), state, int(until)) for k, state, until in rows]
