@@ -94,13 +94,10 @@ class Analyst:
     def resume(self) -> None:
         """Take up every recording where the database says analysis stopped (start of the daemon)."""
         with self._reader.connect() as conn:
-            rows = conn.execute(select(tables.recording.c.id, tables.recording.c.end_sample)).all()
-            changed = conn.execute(
-                select(tables.cursor.c.recording_id).where(tables.cursor.c.changed_from_sample.is_not(None))
-            ).scalars()
-            late = set(changed)
-        for recording_id, end_sample in rows:
-            self.stored(recording_id, end_sample, changed=recording_id in late)
+            recording = tables.recording.c
+            rows = conn.execute(select(recording.id, recording.end_sample, recording.changed_from_sample)).all()
+        for recording_id, end_sample, changed_from in rows:
+            self.stored(recording_id, end_sample, changed=changed_from is not None)
 
     def currents(self) -> Mapping[int, Current]:
         """Return the latest summary of each recording that was analysed since the start."""
@@ -168,7 +165,7 @@ class Analyst:
         spans = [(track.next_k, min(ready[track.recording.id], track.next_k + share)) for track in tracks]
         scored = self._score([track.recording for track in tracks], spans)
         passages = []
-        for track, (k0, k1), scores in zip(tracks, spans, scores, strict=True):
+        for track, (k0, k1), scores in zip(tracks, spans, scored, strict=True):
             passage = self._passage(track.recording, Checkpoint(k0, b"", track.beats_until))
             for hop in scores:
                 track.current = self._fold(passage, track.session, hop).current
@@ -262,7 +259,7 @@ class Analyst:
     def _commit(
         self,
         passages: Iterable[tuple[Recording, Passage]],
-        done: Mapping[int, tuple[int, int]] = {},  # noqa: B006
+        done: Mapping[int, tuple[int, int]] = {},
     ) -> None:
         passages = list(passages)
         now_ns = self._clock.utc_ns()

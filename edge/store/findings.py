@@ -297,10 +297,10 @@ def ensure_analysis(conn: Connection, values: dict[str, str], now_ns: int) -> in
 
 
 def changed_span(conn: Connection, recording_id: int) -> tuple[int, int] | None:
-    """Return the samples [from, until) that late data changed below the cursor, None when there are none."""
+    """Return the samples [from, until) that late data changed since the last repair, None when there are none."""
     row = conn.execute(
-        select(tables.cursor.c.changed_from_sample, tables.cursor.c.changed_until_sample).where(
-            tables.cursor.c.recording_id == recording_id
+        select(tables.recording.c.changed_from_sample, tables.recording.c.changed_until_sample).where(
+            tables.recording.c.id == recording_id
         )
     ).first()
     return None if row is None or row[0] is None else (int(row[0]), int(row[1]))
@@ -308,13 +308,13 @@ def changed_span(conn: Connection, recording_id: int) -> tuple[int, int] | None:
 
 def clear_changed(conn: Connection, recording_id: int, span: tuple[int, int]) -> None:
     """Forget the changed span if it is still the one that was repaired; a wider one waits for the next repair."""
-    cursor = tables.cursor
+    recording = tables.recording
     conn.execute(
-        update(cursor)
+        update(recording)
         .where(
-            cursor.c.recording_id == recording_id,
-            cursor.c.changed_from_sample == span[0],
-            cursor.c.changed_until_sample == span[1],
+            recording.c.id == recording_id,
+            recording.c.changed_from_sample == span[0],
+            recording.c.changed_until_sample == span[1],
         )
         .values(changed_from_sample=None, changed_until_sample=None)
     )

@@ -55,6 +55,8 @@ recording = Table(  # one device on one wearer with one lead set and rate
     Column("start_ns", BigInteger, nullable=False),  # UTC of sample 0
     Column("end_sample", BigInteger, nullable=False),  # the horizon: every sample below is stored or a decided gap
     Column("last_received_ns", BigInteger, nullable=False),
+    Column("changed_from_sample", BigInteger),  # late data changed what analysis may have read; null when none did
+    Column("changed_until_sample", BigInteger),  # exclusive
 )
 
 clock_segment = Table(  # from index0 on, sample i was taken at utc_ns + (i - index0) / fs_hz
@@ -143,8 +145,6 @@ cursor = Table(  # how far analysis of a recording has come
     Column("state", LargeBinary, nullable=False),  # of the rhythm session before hop next_k
     Column("analysis_id", Integer, ForeignKey("analysis.id"), nullable=False),
     Column("beats_until", BigInteger, nullable=False),  # every beat told so far lies before this sample
-    Column("changed_from_sample", BigInteger),  # late data changed samples from here on; null when none did
-    Column("changed_until_sample", BigInteger),  # exclusive
 )
 
 checkpoint = Table(  # rhythm states to start again from when late data arrives
