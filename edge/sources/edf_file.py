@@ -15,7 +15,7 @@ from edfio.edf_annotations import _get_data_record_onset
 
 from edge.chunk import MISSING
 from edge.errors import BadInputError
-from edge.sources.leads import SignalInfo, choose, lead_name
+from edge.sources.leads import SignalInfo, choose, lead_name, plausible_scale
 from edge.sources.record import MAX_SAMPLES, Record
 
 _ANONYMOUS = date(1985, 1, 1)
@@ -132,7 +132,7 @@ def _calibration(path: Path, signal: Any, info: SignalInfo) -> tuple[float, int,
     except ValueError as error:
         raise BadInputError(f"{path}: signal {info.name} has a damaged calibration ({error})") from None
     unit = info.uv_per_unit
-    if high <= low or unit is None or not math.isfinite(span) or not 1e-6 <= abs(span) * unit / (high - low) <= 1e6:
+    if high <= low or unit is None or not math.isfinite(span) or not plausible_scale(abs(span) * unit / (high - low)):
         raise BadInputError(f"{path}: signal {info.name} has an impossible calibration")
     gain = span / (high - low)
     offset = round(signal.physical_max / gain - high)

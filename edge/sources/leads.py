@@ -7,9 +7,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edge.chunk import FS_RANGE_HZ, LEAD_NAMES, MAX_LEADS
+from edge.chunk import FS_RANGE_HZ, LEAD_NAMES, MAX_LEADS, UNKNOWN_LEAD
 from edge.errors import BadInputError
 
+UV_PER_LSB_RANGE = (1e-4, 1e4)
+"""Plausible microvolts per digital unit: from 24-bit front ends at full gain to whole-millivolt steps and beyond."""
 _CANONICAL = {name.lower(): name for name in LEAD_NAMES}
 _UV_PER_UNIT = {"v": 1e6, "mv": 1e3, "uv": 1.0, "µv": 1.0, "μv": 1.0, "nv": 1e-3}
 _ECG = re.compile(
@@ -39,7 +41,13 @@ def lead_name(label: str) -> str:
     """The field's name of a signal label: `ECG V1` (EDF+) is `V1`, `avf` is `aVF`; others are kept as they are."""
     label = " ".join(label.split())
     bare = re.sub(r"^(ecg|ekg|lead)[ _-]+(?=\S)", "", label, flags=re.IGNORECASE)
-    return _CANONICAL.get(bare.lower()) or _CANONICAL.get(label.lower()) or bare or "unknown"
+    bare = "".join(c for c in bare if " " <= c <= "~")[:32].strip()
+    return _CANONICAL.get(bare.lower()) or _CANONICAL.get(label.lower()) or bare or UNKNOWN_LEAD
+
+
+def plausible_scale(uv_per_lsb: float) -> bool:
+    """Whether a digital unit can be that many microvolts; False for NaN."""
+    return UV_PER_LSB_RANGE[0] <= uv_per_lsb <= UV_PER_LSB_RANGE[1]
 
 
 def choose(

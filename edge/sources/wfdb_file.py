@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from edge.chunk import MISSING
 from edge.errors import BadInputError
-from edge.sources.leads import SignalInfo, choose, lead_name
+from edge.sources.leads import SignalInfo, choose, lead_name, plausible_scale
 from edge.sources.record import MAX_SAMPLES, Record
 
 MAX_HEADER_BYTES = 4 << 20
@@ -200,7 +200,7 @@ def _uv_per_lsb(place: Path, segment: Any, channel: int) -> float:
     """Signed: a negative gain means an inverted signal."""
     gain = float(segment.adc_gain[channel] or 200.0)
     unit = SignalInfo("", segment.units[channel] or "mV", 1.0).uv_per_unit
-    if unit is None or not math.isfinite(gain) or not 1e-6 <= abs(unit / gain) <= 1e6:
+    if unit is None or not math.isfinite(gain) or not plausible_scale(abs(unit / gain)):
         raise BadInputError(f"{place}.hea: gain {gain} per {segment.units[channel]} is impossible")
     return unit / gain
 
