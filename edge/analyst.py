@@ -9,11 +9,12 @@ nothing can differ.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 from sqlalchemy import Connection, Engine, select
 
@@ -21,9 +22,10 @@ from edge.clock import Clock
 from edge.encoder.contract import HopScores
 from edge.encoder.scoring import HopJob, score_hops
 from edge.encoder.session import Encoder
-from edge.encoder.stride import stride_hops
+from edge.encoder.stride import choose_stride
 from edge.encoder.windows import hops_in, hops_ready, hops_touched
-from edge.rhythm.result import Current, HopResult
+from edge.errors import AnyecgError
+from edge.rhythm.events import Current, HopResult
 from edge.rhythm.rules import Rules
 from edge.rhythm.session import RhythmSession
 from edge.store import findings, tables
@@ -31,6 +33,8 @@ from edge.store.findings import Change, Checkpoint, Passage, Told
 from edge.store.queries import Recording, find_recording
 from edge.store.waveform import read
 from edge.store.writer import Writer
+
+log = structlog.get_logger()
 
 CHECKPOINT_HOPS = 30
 """A rhythm state is kept every minute of data."""
@@ -49,6 +53,8 @@ class _Track:
     session: RhythmSession
     next_k: int
     beats_until: int
+    silent_until: int = 0
+    """Hops before this one were told by an earlier analysis (other rules or code): read again, nobody is told."""
     horizon: int = 0
     ends: bool = False
     current: Current | None = None
@@ -70,7 +76,7 @@ class Analyst:
         self._clock = clock
         self._tell = tell
         self._analysis_id = analysis_id
-        self._stride = stride_hops(encoder)
+        self.stride = choose_stride(encoder).hops
         self._tracks: dict[int, _Track] = {}
         self._lock = threading.Lock()
         self._horizons: dict[int, int] = {}
@@ -143,15 +149,18 @@ class Analyst:
         if track is None:
             with self._reader.connect() as conn:
                 recording = find_recording(conn, recording_id)
-                row = conn.execute(
-                    select(tables.cursor.c.next_k, tables.cursor.c.state, tables.cursor.c.beats_until).where(
-                        tables.cursor.c.recording_id == recording_id
-                    )
-                ).first()
-            at = Checkpoint(0, b"", 0) if row is None else Checkpoint(row.next_k, row.state, row.beats_until)
-            track = _Track(recording, self._session(recording, at), at.k, at.beats_until)
-            self._tracks[recording_id] = track
+                cursor = findings.cursor(conn, recording_id)
+            track = self._tracks[recording_id] = self._start(recording, cursor)
         return track
+
+    def _start(self, recording: Recording, cursor: Checkpoint | None) -> _Track:
+        if cursor is not None:
+            try:
+                return _Track(recording, self._session(recording, cursor), cursor.k, cursor.beats_until)
+            except AnyecgError as error:
+                log.info("analysed_anew", recording=recording.id, hops=cursor.k, reason=str(error))
+        silent_until = 0 if cursor is None else cursor.k
+        return _Track(recording, self._session(recording, Checkpoint(0, b"", 0)), 0, 0, silent_until)
 
     def _session(self, recording: Recording, at: Checkpoint) -> RhythmSession:
         return RhythmSession(recording.key, recording.fs_hz, recording.leads, self._rules, state=at.state or None)
@@ -163,6 +172,9 @@ class Analyst:
             return False
         share = max(1, BATCH_HOPS // len(tracks))
         spans = [(track.next_k, min(ready[track.recording.id], track.next_k + share)) for track in tracks]
+        with self._reader.connect() as conn:
+            for track in tracks:
+                track.recording = find_recording(conn, track.recording.id)  # its clock may have a new segment
         scored = self._score([track.recording for track in tracks], spans)
         passages = []
         for track, (k0, k1), scores in zip(tracks, spans, scored, strict=True):
@@ -177,7 +189,7 @@ class Analyst:
             track.next_k = k1
             track.beats_until = _until(passage)
             passage.end = Checkpoint(k1, track.session.dump(), track.beats_until)
-            passages.append((track.recording, passage))
+            passages.append((track.recording, passage, k1 > track.silent_until))
         self._commit(passages)
         return True
 
@@ -191,10 +203,12 @@ class Analyst:
                 HopJob(partial(_read, conn, recording.id), recording.uv_per_lsb, recording.fs_hz, k0, k1)
                 for recording, (k0, k1) in zip(recordings, spans, strict=True)
             ]
-            return score_hops(self._encoder, jobs, stride_hops=self._stride)
+            return score_hops(self._encoder, jobs, stride_hops=self.stride.hops)
 
     def _passage(self, recording: Recording, start: Checkpoint) -> Passage:
-        return Passage(recording.id, start.k, start.k, start.beats_until, self._analysis_id, self._encoder.card.id)
+        return Passage(
+            recording.id, start.k, start.k, start.beats_until, self._analysis_id, self._encoder.card.checkpoint
+        )
 
     def _fold(self, passage: Passage, session: RhythmSession, hop: HopScores) -> HopResult:
         result = session.feed(hop)
@@ -232,10 +246,10 @@ class Analyst:
                 track.session, track.beats_until = session, _until(passage)
             else:
                 passage.beats_end = met.beats_until
-            passages.append((recording, passage))
+            passages.append((recording, passage, True))
             self.counters["repairs"] += 1
             self.counters["repaired_hops"] += passage.k1 - passage.k0
-        self._commit(passages, done={recording.id: changed})
+        self._commit(passages, repaired=(recording.id, changed))
 
     def _again(
         self, passage: Passage, session: RhythmSession, later: Mapping[int, Checkpoint], until: int
@@ -258,23 +272,25 @@ class Analyst:
 
     def _commit(
         self,
-        passages: Iterable[tuple[Recording, Passage]],
-        done: Mapping[int, tuple[int, int]] = {},
+        passages: Sequence[tuple[Recording, Passage, bool]],
+        *,
+        repaired: tuple[int, tuple[int, int]] | None = None,
     ) -> None:
-        passages = list(passages)
+        """Write passages, each with whether anybody is told; `repaired`: the changed span of a recording is done."""
         now_ns = self._clock.utc_ns()
 
         def job(conn: Connection) -> None:
-            for recording, passage in passages:
+            for recording, passage, is_told in passages:
                 changes = findings.commit_passage(
                     conn, passage, to_utc_ns=recording.to_utc_ns, fs_hz=recording.fs_hz, now_ns=now_ns
                 )
-                self._tell(conn, recording, changes)
-            for recording_id, span in done.items():
-                findings.clear_changed(conn, recording_id, span)
+                if is_told:
+                    self._tell(conn, recording, changes)
+            if repaired is not None:
+                findings.clear_changed(conn, *repaired)
 
         self._writer.submit(job).result()
-        for _, passage in passages:
+        for _, passage, _ in passages:
             self.counters["hops"] += passage.k1 - passage.k0
             self.counters["beats"] += len(passage.beats)
             self.counters["findings"] += len({told.finding.id for told in passage.told})

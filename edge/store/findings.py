@@ -306,6 +306,15 @@ def changed_span(conn: Connection, recording_id: int) -> tuple[int, int] | None:
     return None if row is None or row[0] is None else (int(row[0]), int(row[1]))
 
 
+def cursor(conn: Connection, recording_id: int) -> Checkpoint | None:
+    """Return where analysis of a recording stands, None if it has not begun."""
+    table = tables.cursor
+    row = conn.execute(
+        select(table.c.next_k, table.c.state, table.c.beats_until).where(table.c.recording_id == recording_id)
+    ).first()
+    return None if row is None else Checkpoint(int(row[0]), row[1], int(row[2]))
+
+
 def clear_changed(conn: Connection, recording_id: int, span: tuple[int, int]) -> None:
     """Forget the changed span if it is still the one that was repaired; a wider one waits for the next repair."""
     recording = tables.recording

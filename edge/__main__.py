@@ -1,0 +1,5 @@
+"""`python -m edge` is `anyecg`."""
+
+from edge.cli.app import main
+
+main()
