@@ -1,0 +1,184 @@
+"""What wearables do to an ECG: noise, gain, polarity, hum, other rates, missing spans, dead leads, flat lines."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.encoder.contract import MODEL_FS_HZ, RHYTHMS
+from edge.signal.prepare import prepare, step
+from export.datasets.reader import digital
+from export.datasets.record import UNKNOWN
+
+if TYPE_CHECKING:
+    from export.encoder.batch import Crop
+
+UNREADABLE_SNR_DB = -6.0
+"""Below it a second counts as unreadable and its beats as unknown; up to `READABLE_SNR_DB` quality is undecided."""
+READABLE_SNR_DB = 0.0
+_FLAT_P, _NOISE_P, _STRETCH_P, _MISSING_P, _HUM_P, _QUANTISE_P = 0.03, 0.45, 0.3, 0.12, 0.1, 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Noise:
+    """Prepared noise recordings: baseline wander, electrode motion, muscle; each [2, time] in mV."""
+
+    recordings: tuple[NDArray[np.float32], ...]
+
+    @staticmethod
+    def first_halves() -> Noise:
+        """Read the first halves of nstdb's bw, em and ma; the second halves are kept for tests."""
+        found = []
+        for name in ("bw", "em", "ma"):
+            samples, uv_per_lsb, fs_hz = digital("nstdb", name)
+            half = int(samples.shape[1] / float(step(fs_hz))) // 2
+            found.append(prepare(samples, 0, uv_per_lsb, fs_hz, 0, half))
+        return Noise(tuple(found))
+
+
+def spoil(rng: np.random.Generator, crop: Crop, noise: Noise) -> Crop:
+    """Return the crop as a wearable might have sent it."""
+    if rng.random() < _STRETCH_P:
+        crop = _stretch(crop, float(rng.uniform(0.9, 1.1)))
+    gain = np.exp(rng.uniform(np.log(0.5), np.log(2.0), (crop.ecg.shape[0], 1)))
+    sign = np.where(rng.random((crop.ecg.shape[0], 1)) < 0.15, -1, 1)
+    crop = replace(crop, ecg=(crop.ecg * gain * sign).astype(np.float32))
+    if rng.random() < _FLAT_P:
+        crop = _flat(rng, crop)
+    if rng.random() < _NOISE_P:
+        crop = _noisy(rng, crop, noise)
+    if rng.random() < _HUM_P:
+        crop = _hum(rng, crop)
+    if rng.random() < _QUANTISE_P:
+        lsb_mv = float(rng.choice((0.001, 0.005, 0.01)))
+        crop = replace(crop, ecg=(np.rint(crop.ecg / lsb_mv) * lsb_mv).astype(np.float32))
+    if rng.random() < _MISSING_P:
+        crop = _missing(rng, crop)
+    if crop.ecg.shape[0] > 1 and rng.random() < 0.15:
+        ecg = crop.ecg.copy()
+        dead = int(rng.integers(ecg.shape[0]))
+        ecg[dead] = np.nan if rng.random() < 0.5 else np.float32(0)
+        crop = replace(crop, ecg=ecg)
+    return crop
+
+
+def _stretch(crop: Crop, factor: float) -> Crop:
+    """Play the crop faster or slower around its start; a strap's clock and other hearts at once."""
+    time = crop.ecg.shape[1]
+    source = np.arange(time) * factor
+    ecg = np.stack([np.interp(source, np.arange(time), lead, right=np.nan) for lead in crop.ecg])
+    second = np.minimum(((np.arange(crop.rhythm.size) + 0.5) * factor).astype(int), crop.rhythm.size)
+    beyond = second >= crop.rhythm.size
+    second[beyond] = 0
+    at = crop.beat_at / np.float32(factor)
+    keep = at < time
+    return replace(
+        crop,
+        ecg=ecg.astype(np.float32),
+        beat_at=at[keep],
+        beat=crop.beat[keep],
+        morphology=crop.morphology[keep],
+        beats_known=np.where(beyond, False, crop.beats_known[second]),
+        rhythm=np.where(beyond, UNKNOWN, crop.rhythm[second]).astype(np.int8),
+        quality=np.where(beyond, UNKNOWN, crop.quality[second]).astype(np.int8),
+    )
+
+
+def _flat(rng: np.random.Generator, crop: Crop) -> Crop:
+    """Let the heart stop from some second on: nothing but a little noise is left."""
+    seconds = crop.rhythm.size
+    start = int(rng.integers(0, seconds - 2))
+    end = seconds if rng.random() < 0.5 else int(rng.integers(start + 2, seconds + 1))
+    ecg = crop.ecg.copy()
+    span = slice(start * MODEL_FS_HZ, end * MODEL_FS_HZ)
+    level = float(rng.choice((0.0, 0.003, 0.01, 0.025)))
+    slow = np.convolve(rng.normal(0, 1, (end - start) * MODEL_FS_HZ), np.ones(24) / 24**0.5, "same")
+    recorded = ~np.isnan(ecg[:, span])
+    ecg[:, span] = np.where(recorded, level * (slow + rng.normal(0, 0.5, slow.size)), np.nan)
+    inside = (crop.beat_at >= (start - 0.3) * MODEL_FS_HZ) & (crop.beat_at < (end + 0.3) * MODEL_FS_HZ)
+    edges = np.zeros(seconds, dtype=bool)
+    edges[[max(start - 1, 0), min(end, seconds - 1)]] = True
+    flat = np.zeros(seconds, dtype=bool)
+    flat[start:end] = True
+    return replace(
+        crop,
+        ecg=ecg.astype(np.float32),
+        beat_at=crop.beat_at[~inside],
+        beat=crop.beat[~inside],
+        morphology=crop.morphology[~inside],
+        beats_known=np.where(flat, True, crop.beats_known & ~edges),
+        rhythm=np.where(flat, RHYTHMS.index("ASYS"), crop.rhythm).astype(np.int8),
+        quality=np.where(flat, UNKNOWN, crop.quality).astype(np.int8),
+    )
+
+
+def _noisy(rng: np.random.Generator, crop: Crop, noise: Noise) -> Crop:
+    """Add real noise at a random signal-to-noise ratio to the crop or to a part of it."""
+    seconds = crop.rhythm.size
+    snr_db = float(rng.uniform(-10, 24))
+    start, end = 0, seconds
+    if rng.random() < 0.5:
+        start = int(rng.integers(0, seconds - 2))
+        end = int(rng.integers(start + 2, seconds + 1))
+    added = np.zeros_like(crop.ecg)
+    for lead in range(crop.ecg.shape[0]):
+        recording = noise.recordings[int(rng.integers(len(noise.recordings)))]
+        length = (end - start) * MODEL_FS_HZ
+        at = int(rng.integers(0, recording.shape[1] - length))
+        piece = recording[int(rng.integers(recording.shape[0])), at : at + length]
+        rms = float(np.sqrt(np.mean(piece**2))) + 1e-6
+        # nst(1): the power of an ECG is an eighth of its squared peak-to-peak QRS amplitude
+        signal = _amplitude_mv(crop.ecg[lead]) / 8**0.5
+        added[lead, start * MODEL_FS_HZ : end * MODEL_FS_HZ] = piece * (signal / rms * 10 ** (-snr_db / 20))
+    touched = np.zeros(seconds, dtype=bool)
+    touched[start:end] = True
+    quality, known = crop.quality, crop.beats_known
+    if snr_db < READABLE_SNR_DB:
+        worse = 0 if snr_db < UNREADABLE_SNR_DB else UNKNOWN
+        quality = np.where(touched & (quality == 1), worse, quality).astype(np.int8)
+    rhythm = crop.rhythm
+    if snr_db < UNREADABLE_SNR_DB:
+        known = known & ~touched
+        rhythm = np.where(touched, UNKNOWN, rhythm).astype(np.int8)
+    return replace(crop, ecg=crop.ecg + added, quality=quality, beats_known=known, rhythm=rhythm)
+
+
+def _amplitude_mv(lead: NDArray[np.float32]) -> float:
+    """Return the median of the seconds' peak-to-peak values, at least 0.1 mV."""
+    each = lead[: lead.size // MODEL_FS_HZ * MODEL_FS_HZ].reshape(-1, MODEL_FS_HZ)
+    each = each[~np.isnan(each).any(axis=1)]
+    return max(float(np.median(np.ptp(each, axis=1))), 0.1) if each.size else 0.1
+
+
+def _hum(rng: np.random.Generator, crop: Crop) -> Crop:
+    """Add what the preparation leaves of powerline hum."""
+    t = np.arange(crop.ecg.shape[1]) / MODEL_FS_HZ
+    hum = np.sin(2 * np.pi * float(rng.choice((50.0, 60.0))) * t + rng.uniform(0, 6.28))
+    return replace(crop, ecg=(crop.ecg + rng.uniform(0, 0.05) * hum).astype(np.float32))
+
+
+def _missing(rng: np.random.Generator, crop: Crop) -> Crop:
+    """Lose a span, or everything before some sample as at the start of a recording."""
+    ecg, time = crop.ecg.copy(), crop.ecg.shape[1]
+    if rng.random() < 0.4:
+        lost = slice(0, int(rng.integers(time // 2)))
+    else:
+        start = int(rng.integers(time))
+        lost = slice(start, start + int(MODEL_FS_HZ * np.exp(rng.uniform(np.log(0.1), np.log(6)))))
+    ecg[:, lost] = np.nan
+    first, last = lost.start / MODEL_FS_HZ, min(lost.stop, time) / MODEL_FS_HZ
+    second = np.arange(crop.rhythm.size)
+    gone = (second + 1 > first) & (second < last)
+    margin = (crop.beat_at < (first - 0.1) * MODEL_FS_HZ) | (crop.beat_at >= (last + 0.1) * MODEL_FS_HZ)
+    return replace(
+        crop,
+        ecg=ecg,
+        beat_at=crop.beat_at[margin],
+        beat=crop.beat[margin],
+        morphology=crop.morphology[margin],
+        rhythm=np.where(gone, UNKNOWN, crop.rhythm).astype(np.int8),
+        quality=np.where(gone, UNKNOWN, crop.quality).astype(np.int8),
+    )
