@@ -78,3 +78,36 @@ class Finding:
 def finding_id(recording: str, rule: str, opened_sample: int) -> str:
     """Return the 16-hex-digit identity of a finding: the same samples give the same id, whoever analyses them."""
     return hashlib.blake2b(f"{recording}\0{rule}\0{opened_sample}".encode(), digest_size=8).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Current:
+    """How things stand at the end of a hop, for a subscriber that only wants to know now."""
+
+    hr_bpm: float | None
+    """Mean of up to 10 RR intervals that ended within the newest 15 s; None without one, or when not readable."""
+    rhythm: str
+    """The confirmed rhythm, "" while there is none."""
+    signal: str
+    """One of `edge.rhythm.seconds.SIGNALS`, of the newest second."""
+    quality: float | None
+    """P(readable) of the newest second, None where nothing was recorded."""
+
+    @property
+    def readable(self) -> bool:
+        """Whether the newest second can be read."""
+        return self.signal == "readable"
+
+
+@dataclass(frozen=True, slots=True)
+class HopResult:
+    """What one hop added. Nothing in it is ever revised, except findings by a later one of the same id."""
+
+    beats: list[Beat]
+    """Final, in order."""
+    findings: list[Finding]
+    """Opened, escalated, updated or closed in this hop, each id at most once (a short one appears only closed)."""
+    trends: list[TrendMinute]
+    spans: list[RhythmSpan]
+    """Closed spans, in order and without holes."""
+    current: Current

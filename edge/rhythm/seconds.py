@@ -1,0 +1,112 @@
+"""What each second of signal is good for: gap, lead_off, flat, unreadable or readable."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from edge.encoder.contract import HOP_S, MODEL_FS_HZ, RHYTHMS, HopScores
+from edge.rhythm.rules import SignalLimits
+from edge.rhythm.state import Part
+
+SIGNALS = ("readable", "unreadable", "flat", "lead_off", "gap")
+_ASYS = RHYTHMS.index("ASYS")
+_VT, _VF = RHYTHMS.index("VT"), RHYTHMS.index("VF")
+_NOTHING = (0.0,) * len(RHYTHMS)
+
+
+@dataclass(frozen=True, slots=True)
+class Second:
+    """One judged second: model-rate samples [128·index, 128·(index + 1))."""
+
+    index: int
+    signal: str
+    """One of `SIGNALS`."""
+    whole: bool
+    """Readable and complete: an RR interval may run through it."""
+    present_s: float
+    quality: float | None
+    rhythm: tuple[float, ...]
+    """Scores in the order of `RHYTHMS`; zeros where nothing was recorded."""
+
+    @property
+    def start(self) -> int:
+        """First model-rate sample."""
+        return self.index * MODEL_FS_HZ
+
+    @property
+    def end(self) -> int:
+        """Model-rate sample after the last."""
+        return self.start + MODEL_FS_HZ
+
+    @property
+    def readable(self) -> bool:
+        """Whether anything may be concluded from it."""
+        return self.signal == "readable"
+
+    @property
+    def asystole(self) -> float:
+        """P(ASYS)."""
+        return self.rhythm[_ASYS]
+
+    @property
+    def ventricular(self) -> float:
+        """P(VT) + P(VF)."""
+        return self.rhythm[_VT] + self.rhythm[_VF]
+
+
+class SignalJudge(Part):
+    """Judges seconds in order; carries the hysteresis of quality and the length of a low line."""
+
+    STATE: ClassVar[tuple[str, ...]] = ("good", "low_s")
+
+    def __init__(self, limits: SignalLimits) -> None:
+        self._limits = limits
+        self.good = False
+        self.low_s = 0
+
+    def seconds(self, hop: HopScores) -> list[Second]:
+        """Return the seconds of a hop."""
+        return [self._second(hop, i) for i in range(HOP_S)]
+
+    def _second(self, hop: HopScores, i: int) -> Second:
+        limits = self._limits
+        present = float(hop.present[i])
+        quality = float(hop.quality[i])
+        rhythm = _NOTHING if np.isnan(hop.rhythm[i]).any() else tuple(hop.rhythm[i].tolist())
+        signal = self._signal(hop, i, present, quality, rhythm[_ASYS])
+        return Second(
+            index=hop.k * HOP_S + i,
+            signal=signal,
+            whole=signal == "readable" and present >= limits.whole_present,
+            present_s=present,
+            quality=None if np.isnan(quality) else quality,
+            rhythm=rhythm,
+        )
+
+    def _signal(self, hop: HopScores, i: int, present: float, quality: float, asystole: float) -> str:
+        limits = self._limits
+        if present < limits.min_present or np.isnan(quality):
+            self.good, self.low_s = False, 0
+            return "gap"
+        self.good = quality >= (limits.quality_off if self.good else limits.quality_on)
+        span_mv = _span_mv(hop, i)
+        self.low_s = self.low_s + 1 if span_mv < limits.flat_mv else 0
+        if hop.contact_off[i]:
+            return "lead_off"
+        low = self.low_s >= limits.flat_s and asystole < limits.asystole_score
+        if span_mv < limits.dead_mv or low:
+            return "flat"
+        if not self.good or hop.clipped[i] > limits.max_clipped:
+            return "unreadable"
+        return "readable"
+
+
+def _span_mv(hop: HopScores, i: int) -> float:
+    """Return the largest peak-to-peak amplitude of any lead in second i; 0 when there is none."""
+    ecg = hop.ecg[:, i * MODEL_FS_HZ : (i + 1) * MODEL_FS_HZ]
+    span = np.fmax.reduce(ecg, axis=1) - np.fmin.reduce(ecg, axis=1)
+    widest = float(np.fmax.reduce(span))
+    return 0.0 if np.isnan(widest) else widest

@@ -1,0 +1,232 @@
+"""`RhythmSession`: the fold from frame scores to beats, trends, spans and findings of one recording."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+from edge.encoder.contract import AHEAD_S, BEAT_CLASSES, HOP_S, MODEL_FS_HZ, RHYTHMS, HopScores
+from edge.rhythm import state as rhythm_state
+from edge.rhythm.beat_rules import EctopyRate, RateRules, SilenceRules
+from edge.rhythm.book import FindingBook
+from edge.rhythm.events import Beat, Current, HopResult, RhythmSpan
+from edge.rhythm.heart import Heart
+from edge.rhythm.label import AF, RhythmLabel
+from edge.rhythm.peaks import BeatFinder, Peak
+from edge.rhythm.rules import Rules, SignalRule, rules_hash
+from edge.rhythm.seconds import Second, SignalJudge
+from edge.rhythm.state import Part
+from edge.rhythm.stretch import Stretch
+from edge.rhythm.trends import TrendMeter
+from edge.rhythm.ventricular import VfDetector, VtDetector
+from edge.signal.prepare import step
+
+_HOP = HOP_S * MODEL_FS_HZ
+_N, _S, _V = (BEAT_CLASSES.index(name) for name in "NSV")
+_AF_SCORES = tuple(RHYTHMS.index(name) for name in AF)
+_VENTRICULAR = 0.5
+"""P(VT) + P(VF) from which a second without beats is no silence."""
+
+
+class _Progress(Part):
+    """Where the fold stands."""
+
+    STATE: ClassVar[tuple[str, ...]] = ("next_k", "pending", "signal", "quality")
+
+    def __init__(self) -> None:
+        self.next_k = 0
+        self.pending: list[Any] = []
+        """[end, readable, whole, af] of the second whose last beats are not decided yet; empty at the start."""
+        self.signal = "gap"
+        self.quality: float | None = None
+
+
+class RhythmSession:
+    """All rhythm state of one recording. Hops go in in order; nothing here knows a clock.
+
+    A state of `dump` continues bit-identically. Raises AnyecgError when `state` belongs to something else.
+    """
+
+    def __init__(
+        self, recording_key: str, fs_hz: float, leads: Sequence[str], rules: Rules, state: bytes | None = None
+    ) -> None:
+        self._identity = [recording_key, float(fs_hz), list(leads), rules_hash(rules)]
+        self._leads = len(leads)
+        self._step = step(fs_hz)
+        self._fs_hz = fs_hz
+        self._end_sample: int | None = None
+        self._progress = _Progress()
+        self._judge = SignalJudge(rules.signal)
+        self._finder = BeatFinder(rules.beat, len(leads))
+        self._label = RhythmLabel(rules.rhythm)
+        self._heart = Heart()
+        self._book = FindingBook(recording_key, rules, self._sample)
+        self._silence = SilenceRules(self._book, rules, self._heart)
+        self._rates = RateRules(self._book, rules)
+        self._ectopy = EctopyRate(self._book, rules.ectopy_rate)
+        self._vt = VtDetector(self._book, rules.vt, self._heart)
+        self._vf = VfDetector(self._book, rules.vf)
+        self._af = Stretch(self._book, "af", rules.af.min_s, rules.af.bridge_s, measure="score")
+        signal_rules = {name: rule for name, rule in rules.groups() if isinstance(rule, SignalRule)}
+        self._signals = {
+            name: Stretch(self._book, name, rule.min_s, rule.bridge_s) for name, rule in signal_rules.items()
+        }
+        self._trends = TrendMeter(self._minute)
+        self._parts: list[Part] = [
+            *(self._progress, self._judge, self._finder, self._label, self._heart, self._book, self._silence),
+            *(self._rates, self._ectopy, self._vt, self._vf, self._vf.stretch, self._af, *self._signals.values()),
+            self._trends,
+        ]
+        if state is not None:
+            rhythm_state.restore(state, self._identity, self._parts)
+
+    @property
+    def next_k(self) -> int:
+        """The hop that `feed` expects."""
+        return self._progress.next_k
+
+    def dump(self) -> bytes:
+        """Return the state before hop `next_k`; equal states give equal bytes."""
+        return rhythm_state.dump(self._identity, self._parts)
+
+    def feed(self, hop: HopScores) -> HopResult:
+        """Take the next hop. Raises ValueError when it is not the next, or has other leads."""
+        if hop.k != self.next_k or self._end_sample is not None:
+            expected = "none, the recording has ended" if self._end_sample is not None else self.next_k
+            raise ValueError(f"hop {hop.k} fed to rhythm, expected {expected}")
+        if hop.ecg.shape != (self._leads, _HOP):
+            raise ValueError(f"hop {hop.k} has signal {hop.ecg.shape}, expected {(self._leads, _HOP)}")
+        self._progress.next_k += 1
+        end = (hop.k + 1) * _HOP
+        self._book.begin(end, end + AHEAD_S * MODEL_FS_HZ)
+        seconds = self._judge.seconds(hop)
+        peaks = self._finder.feed(hop)
+        beats, spans = self._follow(seconds, peaks, self._finder.frontier)
+        for second in seconds:
+            self._ventricular(second)
+        self._progress.signal, self._progress.quality = seconds[-1].signal, seconds[-1].quality
+        trends = self._trends.complete(self._finder.frontier)
+        return HopResult(beats, self._book.changes(), trends, spans, self._current(end))
+
+    def finish(self, end_sample: int) -> HopResult:
+        """Close what is open: the recording ended before `end_sample`. The last minute may be a part of one."""
+        self._end_sample = end_sample
+        end = self.next_k * _HOP
+        self._book.begin(end, end)
+        beats, spans = self._follow([], self._finder.finish(), end)
+        last = self._label.finish(-(-end_sample // self._step // MODEL_FS_HZ))
+        if last is not None:
+            spans.append(self._span(last))
+        self._book.close_all()
+        return HopResult(beats, self._book.changes(), self._trends.finish(), spans, self._current(end))
+
+    def _sample(self, position: float) -> int:
+        """Return the recording sample nearest to a model-rate position."""
+        sample = round(position * self._step.numerator / self._step.denominator)
+        return sample if self._end_sample is None else min(sample, self._end_sample)
+
+    def _minute(self, position: float) -> int:
+        return int(self._sample(position) // (60 * self._fs_hz))
+
+    def _span(self, closed: tuple[str, int, int]) -> RhythmSpan:
+        rhythm, start, end = closed
+        return RhythmSpan(rhythm, self._sample(start * MODEL_FS_HZ), self._sample(end * MODEL_FS_HZ))
+
+    def _current(self, now: int) -> Current:
+        progress = self._progress
+        hr_bpm = self._heart.current_bpm(now) if progress.signal == "readable" else None
+        return Current(hr_bpm, self._label.name, progress.signal, progress.quality)
+
+    def _follow(self, seconds: list[Second], peaks: list[Peak], frontier: int) -> tuple[list[Beat], list[RhythmSpan]]:
+        """Go through seconds and peaks in the order of time, up to `frontier`."""
+        beats: list[Beat] = []
+        spans: list[RhythmSpan] = []
+        waiting = iter(peaks)
+        peak = next(waiting, None)
+        for second in (None, *seconds):
+            if second is not None:
+                spans += self._enter(second)
+            pending = self._progress.pending
+            while peak is not None and pending and peak.frame_position < pending[0]:
+                beats += self._beat(peak)
+                peak = next(waiting, None)
+            if pending and pending[0] <= frontier:
+                self._leave()
+        if self._progress.pending:
+            self._silence.check(frontier, self._progress.pending[3])
+        return beats, spans
+
+    def _enter(self, second: Second) -> list[RhythmSpan]:
+        """Begin a second: its rhythm, its signal state, and what it does to the chain of beats."""
+        heart = self._heart
+        closed = self._label.feed(second)
+        rhythm = self._label.name
+        af = rhythm in AF or (second.readable and sum(second.rhythm[i] for i in _AF_SCORES) >= 0.5)
+        self._progress.pending = [second.end, second.readable, second.whole, af]
+        if not second.whole:
+            self._silence.check(second.start, af)
+            heart.break_at(None)
+        elif second.ventricular >= _VENTRICULAR:
+            self._silence.check(second.start, af)
+            heart.hush(second.end)
+        else:
+            if heart.silent_from is None:
+                heart.hush(second.start)
+            heart.hear(second.asystole)
+        self._trends.second(second, rhythm)
+        for signal, stretch in self._signals.items():
+            stretch.advance(second.start)
+            if second.signal == signal:
+                stretch.add(second.start, second.end)
+        self._count_af(second)
+        return [] if closed is None else [self._span(closed)]
+
+    def _count_af(self, second: Second) -> None:
+        """Add AF up to this second, from where it began when it has only now been confirmed."""
+        if self._label.name in AF:
+            start = max(self._label.start * MODEL_FS_HZ, int(self._af.last))
+            self._af.add(start, second.end, sum(second.rhythm[i] for i in _AF_SCORES))
+        else:
+            self._af.advance(second.start)
+
+    def _leave(self) -> None:
+        """End a second all of whose beats are known."""
+        end, _, whole, af = self._progress.pending
+        if not whole:
+            self._heart.break_at(None)
+        else:
+            self._silence.check(end, af)
+        for rule in (self._rates, self._ectopy, self._vt):
+            rule.advance(end)
+        self._progress.pending = []
+
+    def _beat(self, peak: Peak) -> list[Beat]:
+        """Take a peak in the pending second; return it if it is a beat."""
+        _, readable, _, af = self._progress.pending
+        position = peak.position
+        if not readable or (self._end_sample is not None and self._sample(position) >= self._end_sample):
+            return []
+        self._silence.check(position, af)
+        if peak.faint:
+            self._heart.break_at(position)
+            return []
+        scores = list(peak.beat)
+        if af:
+            scores[_N], scores[_S] = scores[_N] + scores[_S], 0.0
+        kind = scores.index(max(scores))
+        confidence = peak.score * scores[kind]
+        rr_s = self._heart.beat(position)
+        self._vt.beat(position, kind == _V, confidence, rr_s is not None)
+        self._vf.beat(position, confidence, kind == _N and peak.morphology == "narrow")
+        if kind == _V:
+            self._ectopy.beat(position)
+        bpm = self._heart.rate_bpm()
+        if rr_s is not None and bpm is not None:
+            self._rates.interval(position - rr_s * MODEL_FS_HZ, position, bpm)
+        self._trends.beat(position, BEAT_CLASSES[kind], rr_s)
+        return [Beat(self._sample(position), BEAT_CLASSES[kind], confidence, peak.morphology)]
+
+    def _ventricular(self, second: Second) -> None:
+        """Judge a second for VF and VT once the beats in it are (all but the newest) known."""
+        self._vf.second(second)
+        self._vt.second(second)

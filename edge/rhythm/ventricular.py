@@ -1,0 +1,137 @@
+"""Ventricular tachycardia and fibrillation, from beats and from the rhythm of seconds."""
+
+from __future__ import annotations
+
+import itertools
+from typing import ClassVar
+
+from edge.encoder.contract import MODEL_FS_HZ, RHYTHMS
+from edge.rhythm.book import FindingBook
+from edge.rhythm.events import Severity
+from edge.rhythm.heart import Heart
+from edge.rhythm.rules import VfRule, VtRule
+from edge.rhythm.seconds import Second
+from edge.rhythm.state import Part
+from edge.rhythm.stretch import Stretch
+
+_VF = RHYTHMS.index("VF")
+_LOOK_BACK = 4 * MODEL_FS_HZ
+_BOUT_BREAK = 2 * MODEL_FS_HZ
+_BRIDGE = MODEL_FS_HZ
+"""A bout of VT seconds may be interrupted by one second."""
+_MIN_RR = 3
+
+
+class VtDetector(Part):
+    """Runs of V beats, or seconds of VT with a fast rate; either extends the other's finding."""
+
+    STATE: ClassVar[tuple[str, ...]] = (
+        *("run", "seconds_from", "seconds_to", "seconds_s"),
+        *("bout_from", "bout_to", "longest_s", "max_bpm", "v_beats", "v_to"),
+    )
+
+    def __init__(self, book: FindingBook, limits: VtRule, heart: Heart) -> None:
+        self._book, self._limits, self._heart = book, limits, heart
+        self.run: list[list[float]] = []
+        """[position, confidence] of the newest V beats in a row."""
+        self.seconds_from = self.seconds_to = 0.0
+        self.seconds_s = 0
+        """VT seconds of the bout [seconds_from, seconds_to)."""
+        self._forget()
+
+    def _forget(self) -> None:
+        self.bout_from = self.bout_to = -1.0
+        """The newest uninterrupted bout of the open finding; −1: none yet."""
+        self.longest_s = self.max_bpm = 0.0
+        self.v_beats = 0
+        self.v_to = -1.0
+        """The newest V beat counted in `v_beats`."""
+
+    def beat(self, position: float, v: bool, confidence: float, linked: bool) -> None:
+        """Take a beat; `linked` if an unbroken RR interval leads to it."""
+        if not v:
+            self.run = []
+            return
+        need = int(self._limits.min_beats)
+        self.run = [*(self.run[-need + 1 :] if linked else []), [position, confidence]]
+        if len(self.run) < need:
+            return
+        first = self.run[0][0]
+        bpm = 60 * (need - 1) * MODEL_FS_HZ / (position - first)
+        if bpm > self._limits.min_bpm and sum(c for _, c in self.run) / need >= self._limits.min_confidence:
+            self.v_beats += sum(p > self.v_to for p, _ in self.run)
+            self.v_to = position
+            self._positive(first, position, position, bpm, self._limits.min_bpm)
+
+    def second(self, second: Second) -> None:
+        """Take a second after the beats in it."""
+        if second.start - self.seconds_to > _BRIDGE:
+            self.seconds_from = self.seconds_to = 0.0
+            self.seconds_s = 0
+        if not second.readable or second.ventricular < self._limits.rhythm_score or self._book.is_open("vf"):
+            return
+        bpm = self._heart.rate_within(second.end - _LOOK_BACK, _MIN_RR)
+        if bpm is None or bpm <= self._limits.rhythm_bpm:
+            return
+        if self.seconds_s == 0:
+            self.seconds_from = float(second.start)
+        self.seconds_to = float(second.end)
+        self.seconds_s += 1
+        if self.seconds_s >= self._limits.rhythm_s:
+            self._positive(self.seconds_from, self.seconds_to, float(second.start), bpm, self._limits.rhythm_bpm)
+
+    def advance(self, now: float) -> None:
+        """Let time pass."""
+        self._book.expire("vt", now)
+        if not self._book.is_open("vt"):
+            self._forget()
+
+    def _positive(self, start: float, end: float, opened: float, bpm: float, threshold_bpm: float) -> None:
+        if self.bout_to < 0 or start - self.bout_to > _BOUT_BREAK:
+            self.bout_from = start
+        self.bout_to = max(self.bout_to, end)
+        bout_s = (self.bout_to - self.bout_from) / MODEL_FS_HZ
+        self.longest_s, self.max_bpm = max(self.longest_s, bout_s), max(self.max_bpm, bpm)
+        sustained = self.longest_s > self._limits.sustained_s
+        severity: Severity | None = "critical" if sustained else None
+        evidence = {
+            "max_bpm": round(self.max_bpm, 1),
+            "longest_s": round(self.longest_s, 3),
+            "v_beats": self.v_beats,
+            "sustained": int(sustained),
+            "threshold_bpm": threshold_bpm,
+        }
+        self._book.report("vt", start, end, opened, evidence, severity)
+
+
+class VfDetector(Part):
+    """Seconds of VF, unless a regular sequence of narrow beats runs through them."""
+
+    STATE: ClassVar[tuple[str, ...]] = ("beats",)
+
+    def __init__(self, book: FindingBook, limits: VfRule) -> None:
+        self._limits = limits
+        self.stretch = Stretch(book, "vf", limits.min_s, limits.bridge_s, measure="score")
+        self.beats: list[list[float]] = []
+        """[position, confidence, 1 if N and narrow] of the newest 4 s."""
+
+    def beat(self, position: float, confidence: float, narrow: bool) -> None:
+        """Take a beat."""
+        self.beats.append([position, confidence, float(narrow)])
+
+    def second(self, second: Second) -> None:
+        """Take a second after the beats in it."""
+        self.stretch.advance(second.start)
+        self.beats = [b for b in self.beats if b[0] > second.end - _LOOK_BACK]
+        score = second.rhythm[_VF]
+        if second.readable and score >= self._limits.score and not self._organised():
+            self.stretch.add(second.start, second.end, score)
+
+    def _organised(self) -> bool:
+        recent = self.beats
+        if len(recent) < max(3, self._limits.veto_beats) or not all(narrow for *_, narrow in recent):
+            return False
+        rr = [b[0] - a[0] for a, b in itertools.pairwise(recent)]
+        spread = (max(rr) - min(rr)) * len(rr) / sum(rr)
+        confidence = sum(c for _, c, _ in recent) / len(recent)
+        return spread <= self._limits.veto_spread and confidence >= self._limits.veto_confidence
