@@ -43,6 +43,8 @@ BATCH_HOPS = 240
 
 Tell = Callable[[Connection, Recording, Sequence[Change]], None]
 """What becomes of changed findings, inside the transaction that changes them."""
+Changed = Callable[[Recording, Sequence[Change]], None]
+"""Called with the same changes once they are committed."""
 
 
 @dataclass(slots=True)
@@ -76,7 +78,8 @@ class Analyst:
         self._clock = clock
         self._tell = tell
         self._analysis_id = analysis_id
-        self.stride = choose_stride(encoder).hops
+        self.on_changed: Changed = lambda recording, changes: None
+        self.stride = choose_stride(encoder)
         self._tracks: dict[int, _Track] = {}
         self._lock = threading.Lock()
         self._horizons: dict[int, int] = {}
@@ -279,17 +282,21 @@ class Analyst:
         """Write passages, each with whether anybody is told; `repaired`: the changed span of a recording is done."""
         now_ns = self._clock.utc_ns()
 
-        def job(conn: Connection) -> None:
+        def job(conn: Connection) -> list[tuple[Recording, list[Change]]]:
+            news = []
             for recording, passage, is_told in passages:
                 changes = findings.commit_passage(
                     conn, passage, to_utc_ns=recording.to_utc_ns, fs_hz=recording.fs_hz, now_ns=now_ns
                 )
-                if is_told:
+                if is_told and changes:
                     self._tell(conn, recording, changes)
+                    news.append((recording, changes))
             if repaired is not None:
                 findings.clear_changed(conn, *repaired)
+            return news
 
-        self._writer.submit(job).result()
+        for recording, changes in self._writer.submit(job).result():
+            self.on_changed(recording, changes)
         for _, passage, _ in passages:
             self.counters["hops"] += passage.k1 - passage.k0
             self.counters["beats"] += len(passage.beats)

@@ -1,0 +1,108 @@
+"""The rooms put together: from a delivery to findings in the database, whoever brings it (daemon or `import`)."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import structlog
+from sqlalchemy import Connection
+
+from edge import __version__
+from edge.alerts.policy import Teller
+from edge.analyst import Analyst
+from edge.clock import Clock
+from edge.config import Config
+from edge.encoder.card import Card
+from edge.encoder.session import Encoder
+from edge.errors import AnyecgError
+from edge.intake import Intake, Stored
+from edge.rhythm.rules import Rules, rules_hash
+from edge.store import findings, outbox
+from edge.store.database import open_readonly
+from edge.store.findings import Change
+from edge.store.queries import Recording
+from edge.store.writer import Writer
+
+log = structlog.get_logger(__name__)
+
+RETRY_S = 2.0
+"""How long analysis rests after the database or the encoder failed."""
+
+
+class Gateway:
+    """Owns the writer, intake and the analyst of one state folder. Use it in one event loop."""
+
+    def __init__(self, state: Path, config: Config, clock: Clock) -> None:
+        """Lock the state folder, load the verified encoder, take up where the database left off.
+
+        Raises `AnyecgError` if another process writes the folder, or the encoder cannot be loaded.
+        """
+        self.config = config
+        self.clock = clock
+        self.rules = Rules().override(config.rules)
+        self.encoder = Encoder(Card.load(config.encoder.model), provider=config.encoder.provider, threads=1)
+        self.writer = Writer(state)
+        self.reader = open_readonly(state)
+        version = {
+            "encoder": self.encoder.card.checkpoint,
+            "weights_sha256": self.encoder.card.sha256,
+            "rules_hash": rules_hash(self.rules),
+            "code_version": __version__,
+            "provider": f"{self.encoder.choice.name}, {self.encoder.runtime}",
+        }
+        now_ns = clock.utc_ns()
+        analysis_id = self.writer.submit(lambda conn: findings.ensure_analysis(conn, version, now_ns)).result()
+        self.analysis = f"{version['encoder']}/{version['rules_hash']}/{__version__}"
+        self.teller = Teller(config, self.analysis)
+        self.analyst = Analyst(self.reader, self.writer, self.encoder, self.rules, clock, self._tell, analysis_id)
+        self.intake = Intake(self.writer, self.reader, clock, config.intake, timezone=config.timezone)
+        self.intake.on_stored = self._stored
+        self.on_analysed: Callable[[], None] = lambda: None
+        self.dropped_messages = 0
+        self.failures: dict[str, int] = {"analysis": 0}
+        self.last_failure = ""
+        self._work = asyncio.Event()
+        self.analyst.resume()
+        self._work.set()
+
+    def close(self) -> None:
+        """Commit what is queued and let go of the state folder."""
+        self.reader.dispose()
+        self.writer.close()
+
+    async def analyse(self) -> None:
+        """Analyse whatever becomes ready, for ever; a failure is counted and tried again."""
+        while True:
+            await self._work.wait()
+            self._work.clear()
+            try:
+                await self.analyse_ready()
+            except AnyecgError as error:
+                self.failures["analysis"] += 1
+                self.last_failure = str(error)
+                log.error("analysis_failed", error=str(error), again_in_s=RETRY_S)
+                await asyncio.sleep(RETRY_S)
+                self._work.set()
+
+    async def analyse_ready(self) -> None:
+        """Analyse until nothing more is ready."""
+        while await asyncio.to_thread(self.analyst.run_batch):
+            self.on_analysed()
+
+    def _stored(self, stored: Stored) -> None:
+        self.analyst.stored(stored.recording_id, stored.horizon_sample, changed=stored.changed_from is not None)
+        self._work.set()
+
+    def _tell(self, conn: Connection, recording: Recording, changes: Sequence[Change]) -> None:
+        now_ns = self.clock.utc_ns()
+        self.dropped_messages += outbox.add(conn, self.teller.messages(recording, changes, now_ns), now_ns=now_ns)
+
+    async def __aenter__(self) -> Gateway:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        with contextlib.suppress(Exception):
+            self.close()
