@@ -103,6 +103,7 @@ class Pulse:
             "detected_sample": sample,
             "start_ns": self.received_ns,
             "end_ns": max(now_ns, self.received_ns),
+            "detected_ns": now_ns,
             "evidence": {"silence_s": round(max(0, now_ns - self.received_ns) / 1e9, 1)},
         }
         return Change(kind, row)

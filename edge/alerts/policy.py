@@ -89,7 +89,7 @@ def event_document(
     row = change.row
     retracted = change.type == "retracted"
     seen_after_start_s = (row["detected_sample"] - row["start_sample"]) / recording.fs_hz
-    detected_ns = row["start_ns"] + round(seen_after_start_s * 1e9)
+    detected_ns = row.get("detected_ns", row["start_ns"] + round(seen_after_start_s * 1e9))  # silences bring their own
     news_ns = detected_ns if change.type == "new" else max(detected_ns, row["end_ns"])
     return {
         "schema": SCHEMA,
@@ -128,7 +128,11 @@ class Teller:
         self._told: OrderedDict[str, Told] = OrderedDict()
 
     def messages(self, recording: Recorded, changes: Sequence[Change], now_ns: int) -> list[Message]:
-        """Return the events of one passage, in its order."""
+        """Return the events of one passage, in its order.
+
+        Called inside the transaction that changes the findings: if that is rolled back and runs again, an `update`
+        may be held back for one interval; `new` and `end` never are.
+        """
         messages = []
         for change in changes:
             key = change.row["id"]

@@ -1,0 +1,149 @@
+"""One connection to the broker, from CONNECT to its end; a new connection is a new `Connection`.
+
+A paho client keeps unconfirmed messages and sends them again by itself. Here the outbox does that, so a client is
+used once: its message ids can never be taken for those of another connection.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from edge.config import Mqtt
+from edge.store.outbox import Message
+
+Protocol = Literal["5", "3.1.1"]
+CONNECT_TIMEOUT_S = 10.0
+
+REFUSALS = frozenset({"Bad user name or password", "Not authorized", "Bad authentication method", "Banned"})
+"""CONNACK reasons that only a person can cure."""
+UNSUPPORTED = "Unsupported protocol version"
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """The broker let us in."""
+
+    receive_maximum: int
+    """Unconfirmed messages the broker takes at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The broker answered, and would not have us."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Closed:
+    """The connection ended, or never came about."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmed:
+    """The broker answered a PUBLISH."""
+
+    mid: int
+    failure: str | None
+    """Reason it was not taken, None if it was."""
+
+
+Happening = Connected | Refused | Closed | Confirmed
+
+
+class Connection:
+    """Opens at once; what happens to it is reported from paho's thread until `close`."""
+
+    def __init__(
+        self,
+        settings: Mqtt,
+        *,
+        client_id: str,
+        protocol: Protocol,
+        will: Message,
+        report: Callable[[Connection, Happening], None],
+    ) -> None:
+        """Start connecting.
+
+        Raises `BadInputError` for an unusable password file, `OSError` if the broker cannot be reached.
+        """
+        self.protocol = protocol
+        self._report = report
+        self._is_v5 = protocol == "5"
+        version = MQTTProtocolVersion.MQTTv5 if self._is_v5 else MQTTProtocolVersion.MQTTv311
+        options: dict[str, Any] = {} if self._is_v5 else {"clean_session": True}
+        client = mqtt.Client(
+            CallbackAPIVersion.VERSION2, client_id, protocol=version, reconnect_on_failure=False, **options
+        )
+        client.max_inflight_messages = 0  # the publisher bounds them
+        client.connect_timeout = CONNECT_TIMEOUT_S
+        client.username_pw_set(settings.username, settings.password())
+        if settings.tls:
+            client.tls_set_context(ssl.create_default_context(cafile=settings.ca_file))
+        client.will_set(will.topic, will.payload, qos=1, retain=True)
+        client.on_connect = self._on_connect
+        client.on_connect_fail = self._on_connect_fail
+        client.on_disconnect = self._on_disconnect
+        client.on_publish = self._on_publish
+        self._client = client
+        client.connect(settings.host, settings.port, keepalive=settings.keepalive_s, **self._clean_start())
+        client.loop_start()
+
+    def publish(self, message: Message, *, now_ns: int) -> int:
+        """Send a message with QoS 1 and what is left of its life; return the message id that confirms it."""
+        properties = None
+        if self._is_v5 and message.expires_ns is not None:
+            properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+            properties.MessageExpiryInterval = max(1, -(-(message.expires_ns - now_ns) // 1_000_000_000))
+        info = self._client.publish(message.topic, message.payload, qos=1, retain=message.retain, properties=properties)
+        return info.mid
+
+    def close(self) -> None:
+        """End the connection without a will; nothing is reported afterwards."""
+        self._report = _ignore
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def _clean_start(self) -> dict[str, Any]:
+        return {"clean_start": True} if self._is_v5 else {}
+
+    def _on_connect(
+        self, client: mqtt.Client, data: Any, flags: mqtt.ConnectFlags, code: ReasonCode, properties: Properties | None
+    ) -> None:
+        if code.is_failure:
+            self._report(self, Refused(code.getName()))
+        else:
+            self._report(self, Connected(int(getattr(properties, "ReceiveMaximum", 65_535))))
+
+    def _on_connect_fail(self, client: mqtt.Client, data: Any) -> None:
+        self._report(self, Closed("cannot be reached"))
+
+    def _on_disconnect(
+        self,
+        client: mqtt.Client,
+        data: Any,
+        flags: mqtt.DisconnectFlags,
+        code: ReasonCode,
+        properties: Properties | None,
+    ) -> None:
+        self._report(self, Closed(code.getName()))
+
+    def _on_publish(
+        self, client: mqtt.Client, data: Any, mid: int, code: ReasonCode, properties: Properties | None
+    ) -> None:
+        self._report(self, Confirmed(mid, code.getName() if code.is_failure else None))
+
+
+def _ignore(connection: Connection, happening: Happening) -> None:
+    """Nobody listens any more."""
