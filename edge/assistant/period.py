@@ -1,0 +1,365 @@
+"""Time words → a period in UTC, resolved by code in the wearer's time zone; `now` is given.
+
+Conventions (every answer shows the resolved times): night 22:00-07:00, morning 05:00-12:00, afternoon 12:00-18:00,
+evening 18:00-22:00; breakfast 07:00, lunch 12:00, dinner 18:00. "Last night" is the night that ended or ends today.
+"Last 3 days" are 72 hours, "yesterday" is a calendar day of 23, 24 or 25 h, "last week" runs Monday to Monday,
+"the past week" is 7 × 24 h. A clock time without am or pm means its most recent occurrence; within a named day,
+12 to 6 is taken as afternoon. Nothing reaches beyond now.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+from zoneinfo import ZoneInfo
+
+from edge.assistant.localtime import NS, to_local, to_utc_ns
+from edge.errors import BadInputError
+
+Span = tuple[datetime, datetime]
+
+_DAY = timedelta(days=1)
+_PARTS = {"morning": (5, 12), "afternoon": (12, 18), "evening": (18, 22), "night": (22, 31)}
+_MEALS = {
+    "breakfast": time(7),
+    "lunch": time(12),
+    "lunchtime": time(12),
+    "noon": time(12),
+    "midday": time(12),
+    "dinner": time(18),
+    "supper": time(18),
+    "midnight": time(0),
+}
+_WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_NUMBERS = {
+    word: n
+    for n, word in enumerate(
+        ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+    )
+} | {"a": 1, "an": 1, "couple of": 2, "a couple of": 2}
+_UNITS = {"second": 1, "minute": 60, "min": 60, "hour": 3600, "day": 86_400, "night": 86_400, "week": 604_800}
+
+_N = r"(?:\d{1,4}|an?|a couple of|couple of|" + "|".join(list(_NUMBERS)[1:13]) + r")"
+_UNIT = r"(?:seconds?|minutes?|mins?|hours?|days?|weeks?)"
+_CLOCK = (
+    rf"(?:{'|'.join(sorted(_MEALS, key=len, reverse=True))}"
+    r"|\d{1,2}(?:[:.]\d{2})?(?:\s*(?:am|pm|a\.m\.|p\.m\.)(?!\w)|\s*o'?clock)?)(?![\w%])"
+)
+_MONTH = (
+    r"(?:january|february|march|april|may|june|july|august|september|october|november|december"
+    rf"|{'|'.join(_MONTHS)})(?!\w)"
+)
+_ORDINAL = r"\d{1,2}(?:st|nd|rd|th)?"
+_DATE = (
+    rf"(?:\d{{4}}-\d{{2}}-\d{{2}}|{_ORDINAL}(?: of)? {_MONTH}(?:,? \d{{4}})?"
+    rf"|{_MONTH} {_ORDINAL}(?:,? \d{{4}})?)(?![\w:])"
+)
+_DAYNAME = (
+    r"(?:today|yesterday|(?:the )?day before yesterday"
+    rf"|(?:last |this )?(?:{'|'.join(_WEEKDAYS)})|{_N} days? ago|{_DATE})"
+)
+_PART = r"(?:morning|afternoon|evening|night)"
+_WHEN = (
+    rf"(?:last night|overnight|tonight|the night before last|the night before|during the night"
+    rf"|this {_PART}|in the {_PART}|(?:on )?{_DAYNAME} (?:in the )?{_PART}|(?:in the )?{_PART} of (?:{_DATE})"
+    rf"|(?:on )?(?:the )?{_DAYNAME}|last evening)(?!\w)"
+)
+_LAST = r"(?:(?:in|over|during|for|within) )?(?:the )?(?:last|past)"
+
+
+def _on(group: str) -> str:
+    return rf"(?:,? (?:on |of )?(?P<{group}>{_WHEN}))?"
+
+
+_PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
+    (name, re.compile(rf"(?<![\w-])(?:{pattern})(?!\w)", re.IGNORECASE))
+    for name, pattern in (
+        (
+            "range",
+            rf"(?:(?P<day0>{_WHEN}),? )?(?:between|from) (?P<a>{_CLOCK}){_on('day1')}"
+            rf" ?(?:and|to|until|till|-|–) ?(?P<b>{_CLOCK}){_on('day')}",
+        ),
+        ("since_back", rf"since (?P<ago>{_N} {_UNIT}) ago"),
+        ("since_clock", rf"(?:since|after) (?P<a>{_CLOCK}){_on('day')}"),
+        ("since", rf"since (?P<day>{_WHEN})"),
+        ("before", rf"(?:before|until|up to) (?P<a>{_CLOCK}){_on('day')}"),
+        ("half", rf"{_LAST} half(?: an)? hour"),
+        ("back", rf"{_LAST} (?P<n>{_N}) (?P<unit>{_UNIT})"),
+        ("back_one", rf"{_LAST} (?P<unit>minute|hour|day|24 ?h)"),
+        ("past_week", r"(?:in|over|during|for|within) the (?:last|past) week|(?:the )?past week"),
+        ("week", r"(?:this|last) (?:week|month)"),
+        ("weekend", r"(?:at |on |over |during )?(?:the |this |last )weekend"),
+        ("at", rf"(?:at|around|about) (?P<a>{_CLOCK}){_on('day')}"),
+        ("ago", rf"(?P<n>{_N}) (?P<unit>(?:seconds?|minutes?|mins?|hours?)) ago|half an hour ago"),
+        ("when", _WHEN),
+        ("now", r"right now|just now|now|currently|at the moment"),
+        ("ever", r"ever|so far|of all time|overall|since the (?:beginning|start)|in the whole recording"),
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """[start_ns, end_ns) in UTC and the words it came from ("" for the default)."""
+
+    phrase: str
+    start_ns: int
+    end_ns: int
+
+
+def find_phrases(question: str) -> list[str]:
+    """Return the time phrases of a question in order, as written, without overlaps."""
+    found: list[tuple[int, int]] = []
+    for name, pattern in _PATTERNS:
+        for match in pattern.finditer(question):
+            start, end = match.span()
+            if name == "at" and match["a"].isdigit() and not match[0].lower().startswith("at"):
+                continue  # "about 3 episodes"
+            if all(end <= a or b <= start for a, b in found):
+                found.append((start, end))
+    return [question[a:b] for a, b in sorted(found)]
+
+
+def default_period(now_ns: int) -> Period:
+    """The past 24 hours: what a question without time words is about."""
+    return Period("", now_ns - 86_400 * NS, now_ns)
+
+
+def resolve(phrase: str, now_ns: int, tz: ZoneInfo) -> Period:
+    """Return the period that a time phrase means at `now_ns` in a wearer's time zone, clipped to now.
+
+    Raises:
+        BadInputError: not a time phrase, in the future, or local times that the clocks skipped.
+    """
+    words = " ".join(phrase.split())
+    now = to_local(now_ns, tz).replace(tzinfo=None)
+    for name, pattern in _PATTERNS:
+        match = pattern.fullmatch(words)
+        if match is None:
+            continue
+        back_s = _back_s(name, match)
+        if back_s is not None:
+            return Period(phrase, now_ns - round(back_s * NS), now_ns)
+        if name == "ever":
+            return Period(phrase, 0, now_ns)
+        start, end = _RESOLVERS[name](match, now)
+        start_ns = to_utc_ns(start, tz, "start")
+        end_ns = now_ns if end >= now else min(to_utc_ns(end, tz, "end"), now_ns)
+        if start_ns >= now_ns:
+            raise BadInputError(f"{phrase!r} lies in the future")
+        if start_ns >= end_ns:
+            raise BadInputError(f"{phrase!r}: the clocks skipped these times on that day")
+        return Period(phrase, start_ns, end_ns)
+    raise BadInputError(f"{phrase!r} is not a time I know")
+
+
+def _back_s(name: str, match: re.Match[str]) -> float | None:
+    """Return how far before now the period begins when it is a length of time up to now."""
+    if name == "half":
+        return 1800.0
+    if name == "now":
+        return 300.0
+    if name == "past_week":
+        return 604_800.0
+    if name == "back_one":
+        return float(_UNITS.get(match["unit"].lower(), 86_400))
+    if name == "back":
+        return _length_s(match["n"], match["unit"])
+    if name == "since_back":
+        n, unit = match["ago"].rsplit(" ", 1)
+        return _length_s(n, unit)
+    return None
+
+
+def _length_s(n: str, unit: str) -> float:
+    count = int(n) if n.isdigit() else _NUMBERS[n.lower()]
+    return float(count * _UNITS[unit.lower().rstrip("s")])
+
+
+def _clocks(text: str) -> list[time]:
+    """Return the times of day a clock text may mean, one or two."""
+    text = text.lower().replace("o'clock", "").replace("oclock", "").strip()
+    if text in _MEALS:
+        return [_MEALS[text]]
+    match = re.fullmatch(r"(\d{1,2})(?:[:.](\d{2}))?\s*([ap]\.?m\.?)?", text)
+    hour, minute = (int(match[1]), int(match[2] or 0)) if match else (99, 0)
+    if match is None or minute > 59 or hour > 24 or (match[3] and not 1 <= hour <= 12):
+        raise BadInputError(f"{text!r} is not a time of day")
+    if match[3]:
+        return [time(hour % 12 + (12 if match[3].startswith("p") else 0), minute)]
+    if hour == 24 or hour == 0 or hour > 12 or match[1].startswith("0"):
+        return [time(hour % 24, minute)]
+    return [time(hour % 12, minute), time(hour % 12 + 12, minute)]
+
+
+def _named_day(text: str, now: datetime) -> date:
+    text = text.lower().strip().removeprefix("on ").removeprefix("the ")
+    today = now.date()
+    if text == "today":
+        return today
+    if text == "yesterday":
+        return today - _DAY
+    if text == "day before yesterday":
+        return today - 2 * _DAY
+    ago = re.fullmatch(rf"({_N}) days? ago", text)
+    if ago:
+        return today - timedelta(days=_length_s(ago[1], "day") / 86_400)
+    weekday = text.removeprefix("last ").removeprefix("this ")
+    if weekday in _WEEKDAYS:
+        back = (today.weekday() - _WEEKDAYS.index(weekday)) % 7
+        return today - timedelta(days=back or (7 if text.startswith("last ") else 0))
+    return _date(text, today)
+
+
+def _date(text: str, today: date) -> date:
+    try:
+        if re.fullmatch(r"\d{4}-\d{2}-\d{2}", text):
+            return date.fromisoformat(text)
+        month = next(n for n, m in enumerate(_MONTHS, 1) if re.search(rf"\b{m}", text))
+        numbers = [int(n) for n in re.findall(r"\d+", text)]
+        year = numbers[1] if len(numbers) > 1 else today.year
+        named = date(year, month, numbers[0])
+        return named if len(numbers) > 1 or named <= today else named.replace(year=year - 1)
+    except (ValueError, StopIteration, IndexError):
+        raise BadInputError(f"{text!r} is not a date") from None
+
+
+def _at(day: date, hour: int) -> datetime:
+    return datetime.combine(day, time()) + timedelta(hours=hour)
+
+
+def _when(text: str, now: datetime) -> Span:
+    """Return the local span of a day, a part of a day, or a night."""
+    text = " ".join(text.lower().split())
+    today = now.date()
+    if text == "tonight":
+        evening = today if now.hour >= 7 else today - _DAY
+        return _at(evening, 18), _at(evening, 31)
+    if text in ("last night", "overnight", "during the night", "in the night", "this night"):
+        return _at(today - _DAY, 22), _at(today, 7)
+    if text in ("the night before last", "the night before"):
+        return _at(today - 2 * _DAY, 22), _at(today - _DAY, 7)
+    if text == "last evening":
+        return _at(today - _DAY, 18), _at(today - _DAY, 22)
+    of_date = re.fullmatch(rf"(?:in the )?({_PART}) of (.+)", text)
+    named = re.fullmatch(rf"(?:this|in the) ({_PART})", text)
+    both = re.fullmatch(rf"(.+?) (?:in the )?({_PART})", text)
+    if named:
+        first, last = _PARTS[named[1]]
+        day = today if _at(today, first) < now else today - _DAY
+    elif of_date:
+        (first, last), day = _PARTS[of_date[1]], _named_day(of_date[2], now)
+    elif both:
+        (first, last), day = _PARTS[both[2]], _named_day(both[1], now)
+    else:
+        day = _named_day(text, now)
+        first, last = 0, 24
+    return _at(day, first), _at(day, last)
+
+
+def _occurrences(clock: str, around: Span) -> list[datetime]:
+    day = around[0].date() - _DAY
+    times = _clocks(clock)
+    found = []
+    while day <= around[1].date() + _DAY:
+        found += [datetime.combine(day, t) for t in times]
+        day += _DAY
+    return found
+
+
+def _instant(clock: str, day: str | None, now: datetime) -> datetime:
+    """Return the occurrence of a clock text within the named day, or the most recent one before now."""
+    if day is None:
+        return max(t for t in _occurrences(clock, (now - _DAY, now)) if t <= now)
+    span = _when(day, now)
+    inside = [t for t in _occurrences(clock, span) if span[0] <= t < span[1]]
+    if not inside:
+        raise BadInputError(f"{clock!r} does not fall into {day!r}")
+    return _likeliest(inside)
+
+
+def _likeliest(times: list[datetime]) -> datetime:
+    return next((t for t in times if 7 <= t.hour <= 18), times[0])
+
+
+def _range(match: re.Match[str], now: datetime) -> Span:
+    if match["day1"] and match["day"]:
+        return _instant(match["a"], match["day1"], now), _instant(match["b"], match["day"], now)
+    day = match["day1"] or match["day"] or match["day0"]
+    around = _when(day, now) if day else (now - 2 * _DAY, now)
+    starts, ends = _occurrences(match["a"], around), _occurrences(match["b"], around)
+    pairs = []
+    for start in starts:
+        end = min((e for e in ends if e > start), default=None)
+        if end is not None and start == max(s for s in starts if s < end):
+            pairs.append((start, end))
+    if day is None:
+        return max(p for p in pairs if p[1] <= now)
+    inside = {start: end for start, end in pairs if around[0] <= start < around[1]}
+    if not inside:
+        raise BadInputError(f"{match[0]!r}: these times do not fall into {day!r}")
+    start = _likeliest(sorted(inside))
+    return start, inside[start]
+
+
+def _since_clock(match: re.Match[str], now: datetime) -> Span:
+    start = _instant(match["a"], match["day"], now)
+    if match["day"] and match[0].lower().startswith("after"):
+        return start, _when(match["day"], now)[1]
+    return start, now
+
+
+def _before(match: re.Match[str], now: datetime) -> Span:
+    end = _instant(match["a"], match["day"], now)
+    midnight = datetime.combine((end - timedelta(microseconds=1)).date(), time())
+    return (min(_when(match["day"], now)[0], midnight) if match["day"] else midnight), end
+
+
+def _clock_around(match: re.Match[str], now: datetime) -> Span:
+    at = _instant(match["a"], match["day"], now)
+    margin = timedelta(minutes=5 if match[0].lower().startswith("at") else 30)
+    return at - margin, at + margin
+
+
+def _ago(match: re.Match[str], now: datetime) -> Span:
+    if match["n"] is None:
+        unit_s, back_s = 1800.0, 1800.0
+    else:
+        unit_s, back_s = _length_s("1", match["unit"]), _length_s(match["n"], match["unit"])
+    at = now - timedelta(seconds=back_s)
+    return at - timedelta(seconds=unit_s / 2), at + timedelta(seconds=unit_s / 2)
+
+
+def _week(match: re.Match[str], now: datetime) -> Span:
+    which, unit = match[0].lower().split()
+    today = now.date()
+    if unit == "week":
+        monday = today - timedelta(days=today.weekday())
+        first, last = (monday, monday + 7 * _DAY) if which == "this" else (monday - 7 * _DAY, monday)
+    else:
+        first = today.replace(day=1)
+        last = (first + 32 * _DAY).replace(day=1)
+        if which == "last":
+            first, last = (first - _DAY).replace(day=1), first
+    return _at(first, 0), _at(last, 0)
+
+
+def _weekend(_: re.Match[str], now: datetime) -> Span:
+    saturday = now.date() - timedelta(days=(now.weekday() - 5) % 7)
+    return _at(saturday, 0), _at(saturday, 48)
+
+
+_RESOLVERS: dict[str, Callable[[re.Match[str], datetime], Span]] = {
+    "range": _range,
+    "since_clock": _since_clock,
+    "since": lambda match, now: (_when(match["day"], now)[0], now),
+    "before": _before,
+    "week": _week,
+    "weekend": _weekend,
+    "at": _clock_around,
+    "ago": _ago,
+    "when": lambda match, now: _when(match[0], now),
+}

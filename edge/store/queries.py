@@ -1,0 +1,389 @@
+"""What readers ask the database: bound parameters, a limit on everything, nothing written.
+
+Times are ns since 1970 UTC, periods [start, end). A period may fall on several recordings of a wearer; every result
+says which one it came from.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import ColumnElement, Connection, RowMapping, Select, func, select
+
+from edge.errors import BadInputError
+from edge.store import tables
+from edge.store.beats import BEAT_DTYPE, unpack_beats
+
+NS = 1_000_000_000
+MINUTE_NS = 60 * NS
+MAX_WEARERS = 1_000
+MAX_RECORDINGS = 2_000
+MAX_FINDINGS = 10_000
+MAX_TREND_MINUTES = 100_000
+"""Ten weeks of one recording."""
+MAX_GAPS = 200_000
+MAX_SEGMENTS = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Wearer:
+    """A person by pseudonym."""
+
+    id: str
+    timezone: str
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """One device on one wearer, and where its samples lie in UTC."""
+
+    id: int
+    key: str
+    wearer: str
+    device: str
+    leads: tuple[str, ...]
+    fs_hz: float
+    uv_per_lsb: tuple[float, ...]
+    source: str
+    start_ns: int
+    end_sample: int
+    last_received_ns: int
+    segments: tuple[tuple[int, int], ...]
+    """(first sample, its UTC), ascending; the first one also holds for samples before it."""
+
+    def to_utc_ns(self, sample: int) -> int:
+        """Return the UTC of a sample index (any index: the mapping continues at both ends)."""
+        at = max(bisect_right(self.segments, sample, key=lambda s: s[0]) - 1, 0)
+        index0, utc_ns = self.segments[at]
+        return utc_ns + round((sample - index0) * NS / self.fs_hz)
+
+    def sample_spans(self, start_ns: int, end_ns: int) -> list[tuple[int, int]]:
+        """Return the stored sample spans [first, last) that were taken within [start_ns, end_ns).
+
+        None when the period lies outside the recording or in a jump of its clock; more than one when the clock was
+        set back inside it.
+        """
+        spans: list[tuple[int, int]] = []
+        for n, (index0, utc_ns) in enumerate(self.segments):
+            low = 0 if n == 0 else index0
+            high = min(self.segments[n + 1][0] if n + 1 < len(self.segments) else self.end_sample, self.end_sample)
+            first = max(index0 + self._samples_before(start_ns - utc_ns), low)
+            last = min(index0 + self._samples_before(end_ns - utc_ns), high)
+            if first < last:
+                if spans and spans[-1][1] == first:
+                    spans[-1] = (spans[-1][0], last)
+                else:
+                    spans.append((first, last))
+        return spans
+
+    def _samples_before(self, ns: int) -> int:
+        # `to_utc_ns` rounds to 1 ns: a sample that close to the border counts as lying on it
+        return math.ceil((ns - 1) * Fraction(self.fs_hz) / NS)
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """Over how much signal a statement about [start_ns, end_ns) is made, in seconds."""
+
+    period_s: float
+    recorded_s: float
+    """Samples were stored (time covered by two devices counts once)."""
+    analysed_s: float
+    """Recorded and already read by the encoder."""
+    readable_s: float
+    """Analysed and clean enough to read; never above `analysed_s`."""
+
+
+@dataclass(frozen=True, slots=True)
+class BeatsInSpan:
+    """The beats of one recording within a period."""
+
+    recording: Recording
+    beats: NDArray[np.void]
+    """`BEAT_DTYPE`, ascending by sample."""
+
+
+def wearers(conn: Connection) -> list[Wearer]:
+    """Return all wearers by id."""
+    rows = conn.execute(select(tables.wearer).order_by(tables.wearer.c.id).limit(MAX_WEARERS)).mappings()
+    return [Wearer(row["id"], row["timezone"]) for row in rows]
+
+
+def find_wearer(conn: Connection, wearer_id: str) -> Wearer:
+    """Return one wearer.
+
+    Raises:
+        BadInputError: there is no such wearer; the message lists those that exist.
+    """
+    everyone = wearers(conn)
+    for wearer in everyone:
+        if wearer.id == wearer_id:
+            return wearer
+    known = ", ".join(w.id for w in everyone[:20]) or "nobody yet: a wearer appears with its first data"
+    raise BadInputError(f"there is no wearer {wearer_id!r}; known: {known}")
+
+
+def recordings(conn: Connection, wearer: str | None = None) -> list[Recording]:
+    """Return recordings with their clock, oldest first; those of one wearer if given."""
+    statement = select(tables.recording).order_by(tables.recording.c.start_ns, tables.recording.c.id)
+    if wearer is not None:
+        statement = statement.where(tables.recording.c.wearer == wearer)
+    return [_recording(conn, row) for row in conn.execute(statement.limit(MAX_RECORDINGS)).mappings().all()]
+
+
+def find_recording(conn: Connection, recording_id: int) -> Recording:
+    """Return one recording.
+
+    Raises:
+        BadInputError: there is no such recording.
+    """
+    statement = select(tables.recording).where(tables.recording.c.id == recording_id)
+    row = conn.execute(statement).mappings().first()
+    if row is None:
+        raise BadInputError(f"there is no recording {recording_id}")
+    return _recording(conn, row)
+
+
+def _recording(conn: Connection, row: RowMapping) -> Recording:
+    table = tables.clock_segment
+    segments = conn.execute(
+        select(table.c.index0, table.c.utc_ns)
+        .where(table.c.recording_id == row["id"])
+        .order_by(table.c.index0)
+        .limit(MAX_SEGMENTS)
+    ).all()
+    return Recording(
+        id=row["id"],
+        key=row["key"],
+        wearer=row["wearer"],
+        device=row["device"],
+        leads=tuple(row["leads"]),
+        fs_hz=row["fs_hz"],
+        uv_per_lsb=tuple(row["uv_per_lsb"]),
+        source=row["source"],
+        start_ns=row["start_ns"],
+        end_sample=row["end_sample"],
+        last_received_ns=row["last_received_ns"],
+        segments=tuple((int(i), int(ns)) for i, ns in segments) or ((0, row["start_ns"]),),
+    )
+
+
+def _findings() -> Select[Any]:
+    return select(tables.finding, tables.recording.c.wearer, tables.recording.c.device, tables.recording.c.fs_hz).join(
+        tables.recording, tables.recording.c.id == tables.finding.c.recording_id
+    )
+
+
+def findings(
+    conn: Connection,
+    *,
+    wearer: str | None = None,
+    rules: Sequence[str] = (),
+    severities: Sequence[str] = (),
+    states: Sequence[str] = ("open", "closed"),
+    start_ns: int | None = None,
+    end_ns: int | None = None,
+    current_only: bool = True,
+    newest_first: bool = False,
+    limit: int = MAX_FINDINGS,
+) -> list[dict[str, Any]]:
+    """Return findings that overlap [start_ns, end_ns), by start time.
+
+    Retracted findings are left out unless `states` names them, superseded ones unless `current_only` is False.
+    Each row has the columns of `tables.finding` and `wearer`, `device`, `fs_hz`.
+    """
+    finding = tables.finding.c
+    where: list[ColumnElement[bool]] = [finding.state.in_(states)]
+    if wearer is not None:
+        where.append(tables.recording.c.wearer == wearer)
+    if rules:
+        where.append(finding.rule.in_(rules))
+    if severities:
+        where.append(finding.severity.in_(severities))
+    if start_ns is not None:
+        where.append((finding.end_ns > start_ns) | (finding.start_ns >= start_ns))
+    if end_ns is not None:
+        where.append(finding.start_ns < end_ns)
+    if current_only:
+        where.append(finding.superseded_by.is_(None))
+    order = finding.start_ns.desc() if newest_first else finding.start_ns.asc()
+    statement = _findings().where(*where).order_by(order, finding.id).limit(min(max(limit, 0), MAX_FINDINGS))
+    return [dict(row) for row in conn.execute(statement).mappings()]
+
+
+def find_finding(conn: Connection, finding_id: str) -> dict[str, Any]:
+    """Return one finding whatever its state, by its id or an unambiguous beginning of at least 4 characters.
+
+    Raises:
+        BadInputError: no finding, or several, begin so.
+    """
+    table = tables.finding
+    if len(finding_id) < 4:
+        raise BadInputError(f"event id {finding_id!r} is too short: give at least 4 of its characters")
+    statement = _findings().where(table.c.id.startswith(finding_id, autoescape=True)).order_by(table.c.id).limit(5)
+    rows = [dict(row) for row in conn.execute(statement).mappings()]
+    if not rows:
+        raise BadInputError(f"there is no event {finding_id!r}; `anyecg events` lists them")
+    if len(rows) > 1:
+        raise BadInputError(f"several events begin with {finding_id!r}: {', '.join(row['id'] for row in rows)}")
+    return rows[0]
+
+
+def trends(
+    conn: Connection, wearer: str, start_ns: int, end_ns: int, limit: int = MAX_TREND_MINUTES
+) -> list[dict[str, Any]]:
+    """Return the trend minutes of a wearer that overlap [start_ns, end_ns), by time."""
+    table = tables.trend
+    statement = (
+        select(table)
+        .join(tables.recording, tables.recording.c.id == table.c.recording_id)
+        .where(
+            tables.recording.c.wearer == wearer,
+            table.c.utc_ns > start_ns - MINUTE_NS,
+            table.c.utc_ns < end_ns,
+        )
+        .order_by(table.c.utc_ns, table.c.recording_id)
+        .limit(min(max(limit, 0), MAX_TREND_MINUTES))
+    )
+    return [dict(row) for row in conn.execute(statement).mappings()]
+
+
+def beats(conn: Connection, recording: Recording, start_sample: int, end_sample: int) -> NDArray[np.void]:
+    """Return the beats of a recording with start_sample ≤ sample < end_sample as a `BEAT_DTYPE` array."""
+    minute = 60 * recording.fs_hz
+    table = tables.beats
+    packed = conn.execute(
+        select(table.c.data)
+        .where(
+            table.c.recording_id == recording.id,
+            table.c.minute >= int(start_sample // minute),
+            table.c.minute <= int(end_sample // minute),
+        )
+        .order_by(table.c.minute)
+        .limit(MAX_TREND_MINUTES)
+    ).scalars()
+    parts = [unpack_beats(data) for data in packed]
+    joined = np.concatenate(parts) if parts else np.empty(0, BEAT_DTYPE)
+    inside = (joined["sample"] >= start_sample) & (joined["sample"] < end_sample)
+    return joined[inside]
+
+
+def beats_in_period(conn: Connection, wearer: str, start_ns: int, end_ns: int) -> list[BeatsInSpan]:
+    """Return the beats of each of a wearer's recordings in [start_ns, end_ns); recordings without any are left out."""
+    found = []
+    for recording in recordings(conn, wearer):
+        for first, last in recording.sample_spans(start_ns, end_ns):
+            inside = beats(conn, recording, first, last)
+            if inside.size:
+                found.append(BeatsInSpan(recording, inside))
+    return found
+
+
+def gaps(conn: Connection, recording_id: int, start_sample: int, end_sample: int) -> list[tuple[int, int]]:
+    """Return the decided holes of a recording, clipped to [start_sample, end_sample)."""
+    table = tables.gap
+    rows = conn.execute(
+        select(table.c.start_sample, table.c.end_sample)
+        .where(
+            table.c.recording_id == recording_id,
+            table.c.start_sample < end_sample,
+            table.c.end_sample > start_sample,
+        )
+        .order_by(table.c.start_sample)
+        .limit(MAX_GAPS)
+    ).all()
+    return [(max(int(a), start_sample), min(int(b), end_sample)) for a, b in rows]
+
+
+def recorded_spans(conn: Connection, wearer: str, start_ns: int, end_ns: int) -> list[tuple[int, int]]:
+    """Return the UTC spans within [start_ns, end_ns) in which any device of the wearer recorded, merged, ascending."""
+    spans: list[tuple[int, int]] = []
+    for recording in recordings(conn, wearer):
+        for first, last in recording.sample_spans(start_ns, end_ns):
+            at = first
+            for hole_start, hole_end in [*gaps(conn, recording.id, first, last), (last, last)]:
+                if hole_start > at:
+                    spans.extend(_utc_spans(recording, at, hole_start))
+                at = max(at, hole_end)
+    return merge(spans)
+
+
+def _utc_spans(recording: Recording, first: int, last: int) -> list[tuple[int, int]]:
+    """Return [first, last) in UTC, cut where the clock jumps."""
+    cuts = [first, *(index0 for index0, _ in recording.segments[1:] if first < index0 < last), last]
+    return [(start := recording.to_utc_ns(a), start + round((b - a) * NS / recording.fs_hz)) for a, b in pairwise(cuts)]
+
+
+def merge(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return the union of spans [a, b) as disjoint ascending spans."""
+    merged: list[tuple[int, int]] = []
+    for start, end in sorted(spans):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(merged[-1][1], end))
+        elif start < end:
+            merged.append((start, end))
+    return merged
+
+
+def coverage(conn: Connection, wearer: str, start_ns: int, end_ns: int) -> Coverage:
+    """Return how much of [start_ns, end_ns) was recorded, analysed and readable.
+
+    Recorded time is exact (samples less decided holes). Analysed and readable time come from the trend minutes; a
+    minute that the period cuts counts in proportion, and where two devices recorded at once the minute with more
+    readable time counts.
+    """
+    recorded_s = sum(b - a for a, b in recorded_spans(conn, wearer, start_ns, end_ns)) / NS
+    best: dict[int, tuple[float, float]] = {}
+    for row in trends(conn, wearer, start_ns, end_ns):
+        share = overlap_share(row["utc_ns"], start_ns, end_ns)
+        slot = round(row["utc_ns"] / MINUTE_NS)
+        candidate = (row["readable_s"] * share, row["recorded_s"] * share)
+        best[slot] = max(best.get(slot, (0.0, 0.0)), candidate)
+    analysed_s = min(sum(recorded for _, recorded in best.values()), recorded_s)
+    readable_s = min(sum(readable for readable, _ in best.values()), analysed_s)
+    return Coverage(max(end_ns - start_ns, 0) / NS, recorded_s, analysed_s, readable_s)
+
+
+def overlap_share(minute_ns: int, start_ns: int, end_ns: int) -> float:
+    """Return the share (0-1) of the minute that starts at `minute_ns` that lies within [start_ns, end_ns)."""
+    return max(min(minute_ns + MINUTE_NS, end_ns) - max(minute_ns, start_ns), 0) / MINUTE_NS
+
+
+def recorded_range(conn: Connection, wearer: str) -> tuple[int, int] | None:
+    """Return the UTC of the wearer's first and last stored sample, None when there are none."""
+    found = [r for r in recordings(conn, wearer) if r.end_sample > 0]
+    if not found:
+        return None
+    return min(r.to_utc_ns(0) for r in found), max(r.to_utc_ns(r.end_sample) for r in found)
+
+
+def analysed_until_ns(conn: Connection, recording: Recording, hop_s: float) -> int | None:
+    """Return the UTC up to which a recording has been analysed, None before the first hop."""
+    next_k = conn.execute(
+        select(tables.cursor.c.next_k).where(tables.cursor.c.recording_id == recording.id)
+    ).scalar_one_or_none()
+    if not next_k:
+        return None
+    return recording.to_utc_ns(min(round(next_k * hop_s * recording.fs_hz), recording.end_sample))
+
+
+def health(conn: Connection) -> dict[str, tuple[Any, int]]:
+    """Return the daemon's view of itself: key → (value, when it was written, ns UTC)."""
+    rows = conn.execute(select(tables.health).order_by(tables.health.c.key).limit(1_000)).mappings()
+    return {row["key"]: (row["value"], row["updated_ns"]) for row in rows}
+
+
+def backlog(conn: Connection) -> dict[str, int]:
+    """Return how many rows wait: `inbox` (chunks not yet in blocks) and `outbox` (alerts not yet with the broker)."""
+    return {
+        table.name: int(conn.execute(select(func.count()).select_from(table)).scalar_one())
+        for table in (tables.inbox, tables.outbox)
+    }
