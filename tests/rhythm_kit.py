@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from edge.encoder.contract import BEAT_CLASSES, HOP_S, MODEL_FS_HZ, MORPHOLOGIES, RHYTHMS, HopScores
 from edge.rhythm.events import Beat, Finding, HopResult, RhythmSpan, TrendMinute
+from edge.rhythm.label import extend_spans
 from edge.rhythm.rules import Rules
 from edge.rhythm.session import RhythmSession
 
@@ -150,7 +151,7 @@ class Run:
         self.beats += result.beats
         self.told += [(k, finding) for finding in result.findings]
         self.trends += result.trends
-        self.spans += result.spans
+        extend_spans(self.spans, result.spans)
         self.results.append(result)
 
     def findings(self, rule: str | None = None) -> list[Finding]:

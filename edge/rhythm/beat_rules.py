@@ -119,7 +119,7 @@ class EctopyRate(Part):
             return
         self.beats, self.most = (self.beats + 1, max(self.most, count)) if opened else (count, count)
         evidence = {"v_beats": self.beats, "max_per_min": self.most, "threshold_per_min": self._limits.per_min}
-        self._book.report("ectopy_rate", self.newest[0], position, position, evidence)
+        self._book.report("ectopy_rate", self.newest[0], position + 1, position, evidence)
 
     def advance(self, now: float) -> None:
         """Let time pass."""

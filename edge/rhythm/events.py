@@ -109,5 +109,5 @@ class HopResult:
     """Opened, escalated, updated or closed in this hop, each id at most once (a short one appears only closed)."""
     trends: list[TrendMinute]
     spans: list[RhythmSpan]
-    """Closed spans, in order and without holes."""
+    """Closed spans, in order and without holes. A long one comes in pieces (see `edge.rhythm.label.extend_spans`)."""
     current: Current

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import ClassVar
 
 from edge.encoder.contract import RHYTHMS
+from edge.rhythm.events import RhythmSpan
 from edge.rhythm.rules import RhythmLimits
 from edge.rhythm.seconds import Second
 from edge.rhythm.state import Part
@@ -12,6 +14,9 @@ from edge.rhythm.state import Part
 GROUPS = (("N",), ("AFIB", "AFL"), ("SVTA",), ("VT", "VF"), ("P",), ("ASYS",))
 """Rhythms whose scores are added before they compete: the encoder may waver within a group."""
 AF = ("AFIB", "AFL")
+Scores = list[float] | tuple[float, ...]
+CUT_S = 600
+"""Spans are cut at multiples of this: what lies further back must not keep two states apart that agree since."""
 _MEMBERS = tuple(tuple(RHYTHMS.index(name) for name in group) for group in GROUPS)
 
 
@@ -35,6 +40,7 @@ class RhythmLabel(Part):
             )
             for group in GROUPS
         )
+        self._margin = limits.margin
         self._keep = max(self._confirm_s)
         self.group = -1
         self.name = ""
@@ -47,7 +53,14 @@ class RhythmLabel(Part):
         """Scores of the newest readable seconds."""
 
     def feed(self, second: Second) -> tuple[str, int, int] | None:
-        """Take the next second; return (rhythm, first second, end second) when a span closed."""
+        """Take the next second; return (rhythm, first second, end second) when a span closed or was cut."""
+        closed = self._follow(second)
+        if closed is None and (second.index + 1) % CUT_S == 0:
+            closed = (self.name, self.start, second.index + 1)
+            self.start = second.index + 1
+        return closed
+
+    def _follow(self, second: Second) -> tuple[str, int, int] | None:
         if not second.readable:
             if self.group >= 0:
                 self.before = self.group
@@ -57,10 +70,16 @@ class RhythmLabel(Part):
         group = self._winner(second)
         if group < 0:
             return None
+        self.before = -1
         name = self._member(group)
         if name == self.name:
             return None
         return self._change(group, name, self._since(group, second.index))
+
+    @property
+    def newest_in_force(self) -> bool:
+        """Whether the newest second by itself looks like the rhythm in force."""
+        return bool(self.recent) and _best(self.recent[-1]) == self.group
 
     def finish(self, end: int) -> tuple[str, int, int] | None:
         """Close the span that is open at second `end`."""
@@ -71,7 +90,10 @@ class RhythmLabel(Part):
         if self.group < 0 and len(self.recent) == 1 and _best(second.rhythm) == self.before >= 0:
             return self.before
         for group, confirm_s in enumerate(self._confirm_s):
-            if len(self.recent) >= confirm_s and _best(_mean(self.recent[-confirm_s:])) == group != self.group:
+            if group == self.group or len(self.recent) < confirm_s:
+                continue
+            mean = _mean(self.recent[-confirm_s:])
+            if _best(mean) == group and (self.group < 0 or _sum(mean, group) > _sum(mean, self.group) + self._margin):
                 return group
         return self.group
 
@@ -89,17 +111,29 @@ class RhythmLabel(Part):
     def _change(self, group: int, name: str, start: int) -> tuple[str, int, int] | None:
         if name == self.name:
             return None
-        start = max(start, self.start + (1 if self.name else 0))
+        start = max(start, self.start + (1 if self.name and self.start % CUT_S else 0))
         closed = (self.name, self.start, start) if start > self.start else None
         self.group, self.name, self.start = group, name, start
         return closed
+
+
+def extend_spans(spans: list[RhythmSpan], more: Iterable[RhythmSpan]) -> None:
+    """Append spans, joining those that were only cut."""
+    for span in more:
+        if spans and spans[-1].rhythm == span.rhythm and spans[-1].end_sample == span.start_sample:
+            span = RhythmSpan(span.rhythm, spans.pop().start_sample, span.end_sample)
+        spans.append(span)
 
 
 def _mean(rows: list[list[float]]) -> list[float]:
     return [sum(column) / len(rows) for column in zip(*rows, strict=True)]
 
 
-def _best(scores: list[float] | tuple[float, ...]) -> int:
+def _sum(scores: Scores, group: int) -> float:
+    return sum(scores[i] for i in _MEMBERS[group])
+
+
+def _best(scores: Scores) -> int:
     """Return the group with the highest added score, the first of equals."""
-    sums = [sum(scores[i] for i in members) for members in _MEMBERS]
+    sums = [_sum(scores, group) for group in range(len(GROUPS))]
     return sums.index(max(sums))

@@ -25,7 +25,7 @@ _MERGE = "closes when this long without it; a return before is the same finding"
 
 def _limit(default: float, unit: str, text: str, low: float, high: float) -> Any:
     """Return a field that holds a number of `unit` between `low` and `high`."""
-    return field(default=default, metadata={"unit": unit, "text": text, "low": low, "high": high})
+    return field(default=float(default), metadata={"unit": unit, "text": text, "low": low, "high": high})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,12 +82,13 @@ class RhythmLimits(Limits):
 
     meaning: ClassVar[str] = (
         "The rhythm changes when the mean score of a group of rhythms (N · AFIB and AFL · SVTA · VT and VF · P · ASYS) "
-        "over its confirmation time is the highest; the new rhythm is dated back to its first second. Inside AF no "
-        "beat is called S."
+        "over its confirmation time is the highest, by `margin` over the present one; the new rhythm is dated back to "
+        "its first second. Inside AF no beat is called S."
     )
     source: ClassVar[str] = (
         "validation; a normal beat in AF has no premature reference (facts of the encoder, 202, 219)"
     )
+    margin: float = _limit(0.1, "", "lead of the new rhythm's mean score", 0, 1)
     confirm_s: float = _limit(4, "s", "confirmation of N, SVTA, P", 1, 16)
     confirm_af_s: float = _limit(6, "s", "confirmation of AFIB and AFL", 1, 16)
     confirm_ventricular_s: float = _limit(2, "s", "confirmation of VT and VF", 1, 16)
@@ -141,14 +142,14 @@ class VfRule(Rule):
 
     meaning: ClassVar[str] = (
         "Seconds read as VF (or flutter) that add up to `min_s` with breaks of at most `bridge_s`. A second does not "
-        "count while at least `veto_beats` confident narrow beats of regular rhythm run through it."
+        "count while a regular sequence of at least `veto_beats` confident narrow beats in 4 s goes on."
     )
     source: ClassVar[str] = "onset of VF or flutter (ICU challenge 2015: 4 s)"
     severity: Severity = "critical"
     score: float = _limit(0.5, "", "P(VF) of a VF second", 0, 1)
     min_s: float = _limit(3, "s", "VF before it opens", 1, 60)
     bridge_s: float = _limit(1, "s", "longest break before it has opened", 0, 10)
-    veto_beats: float = _limit(4, "beats", "regular narrow beats in the newest 4 s that rule VF out", 2, 20)
+    veto_beats: float = _limit(4, "beats", "regular narrow beats in the newest 4 s that rule VF out", 3, 20)
     veto_confidence: float = _limit(0.7, "", "mean confidence of these beats", 0, 1)
     veto_spread: float = _limit(0.15, "share", "(longest − shortest) / mean of their RR intervals", 0, 1)
 

@@ -182,8 +182,11 @@ class RhythmSession:
         return [] if closed is None else [self._span(closed)]
 
     def _count_af(self, second: Second) -> None:
-        """Add AF up to this second, from where it began when it has only now been confirmed."""
-        if self._label.name in AF:
+        """Add AF up to this second, from where it began when it has only now been confirmed.
+
+        A second that no longer looks like AF counts only once a later one shows that AF went on.
+        """
+        if self._label.name in AF and self._label.newest_in_force:
             start = max(self._label.start * MODEL_FS_HZ, int(self._af.last))
             self._af.add(start, second.end, sum(second.rhythm[i] for i in _AF_SCORES))
         else:

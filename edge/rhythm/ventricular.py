@@ -20,6 +20,10 @@ _BOUT_BREAK = 2 * MODEL_FS_HZ
 _BRIDGE = MODEL_FS_HZ
 """A bout of VT seconds may be interrupted by one second."""
 _MIN_RR = 3
+_GOES_ON = 1.3
+"""A sequence of beats goes on until the next one is late by more than this factor."""
+_UNDECIDED = 24
+"""Model-rate samples at the end of a hop in which beats are not decided yet."""
 
 
 class VtDetector(Part):
@@ -61,7 +65,7 @@ class VtDetector(Part):
         if bpm > self._limits.min_bpm and sum(c for _, c in self.run) / need >= self._limits.min_confidence:
             self.v_beats += sum(p > self.v_to for p, _ in self.run)
             self.v_to = position
-            self._positive(first, position, position, bpm, self._limits.min_bpm)
+            self._positive(first, position + 1, position, bpm, self._limits.min_bpm)
 
     def second(self, second: Second) -> None:
         """Take a second after the beats in it."""
@@ -124,14 +128,17 @@ class VfDetector(Part):
         self.stretch.advance(second.start)
         self.beats = [b for b in self.beats if b[0] > second.end - _LOOK_BACK]
         score = second.rhythm[_VF]
-        if second.readable and score >= self._limits.score and not self._organised():
+        if second.readable and score >= self._limits.score and not self._organised(second.end):
             self.stretch.add(second.start, second.end, score)
 
-    def _organised(self) -> bool:
+    def _organised(self, now: int) -> bool:
+        """Return whether a regular sequence of narrow beats goes on at `now`."""
         recent = self.beats
-        if len(recent) < max(3, self._limits.veto_beats) or not all(narrow for *_, narrow in recent):
+        if len(recent) < self._limits.veto_beats or not all(narrow for *_, narrow in recent):
             return False
         rr = [b[0] - a[0] for a, b in itertools.pairwise(recent)]
+        if now - recent[-1][0] > _GOES_ON * sum(rr) / len(rr) + _UNDECIDED:
+            return False
         spread = (max(rr) - min(rr)) * len(rr) / sum(rr)
         confidence = sum(c for _, c, _ in recent) / len(recent)
         return spread <= self._limits.veto_spread and confidence >= self._limits.veto_confidence
