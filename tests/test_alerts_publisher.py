@@ -277,7 +277,8 @@ def test_unreachable_broker_says_so(tmp_path: Path) -> None:
         assert str(port) in it.status.reason
 
 
-def test_falls_back_to_mqtt_3(tmp_path: Path) -> None:
+def test_falls_back_to_mqtt_3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge.alerts.publisher.FALLBACK_S", 0.5)
     with EmbeddedBroker() as broker, store(tmp_path) as (writer, reader):
         put(writer, *(numbered(n, expires_ns=2**62) for n in range(50)))
         with Subscriber(broker.port, protocol="3.1.1") as ear, publishing(settings(broker.url), writer, reader) as it:
@@ -286,11 +287,13 @@ def test_falls_back_to_mqtt_3(tmp_path: Path) -> None:
             assert it.status.protocol.startswith("3.1.1 (the broker does not speak 5)")
 
 
-def test_no_fallback_when_5_is_asked_for(tmp_path: Path) -> None:
+def test_no_fallback_when_5_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge.alerts.publisher.CONNECT_TIMEOUT_S", 0.5)
     with (
         EmbeddedBroker() as broker,
         store(tmp_path) as (writer, reader),
         publishing(settings(broker.url, protocol="5"), writer, reader) as publisher,
     ):
         until(lambda: publisher.status.link == "unreachable")
+        assert "MQTT 5" in publisher.status.reason
         assert publisher.status.connections == 0

@@ -56,6 +56,8 @@ log = structlog.get_logger(__name__)
 WINDOW = 20
 """Unconfirmed messages at once, or fewer if the broker wants fewer."""
 READ_ROWS = 200
+FALLBACK_S = 3.0
+"""How long MQTT 5 waits for an answer before 3.1.1 is tried: amqtt says nothing to a CONNECT 5 that has a will."""
 STEADY_S = 10.0
 """A connection that lasted so long was a good one: the next failure starts with a short wait."""
 STOP_S = 2.0
@@ -203,7 +205,7 @@ class Publisher:
         versions: list[Protocol] = ["5", "3.1.1"] if wanted == "auto" else [wanted]
         why = ""
         for version in versions:
-            answer, connection = self._try(version)
+            answer, connection = self._try(version, CONNECT_TIMEOUT_S if version == versions[-1] else FALLBACK_S)
             if isinstance(answer, Connected):
                 lacking = "" if version == "5" else ": no message expiry, no reasons for refusals"
                 chosen = " (the broker does not speak 5)" if lacking and wanted == "auto" else ""
@@ -221,7 +223,7 @@ class Publisher:
                 )  # fmt: skip
         raise _NotConnectedError("unreachable", f"{self._config.mqtt.url}: {why}")
 
-    def _try(self, version: Protocol) -> tuple[Connected | Refused | Closed, Connection]:
+    def _try(self, version: Protocol, timeout_s: float) -> tuple[Connected | Refused | Closed, Connection]:
         gateway = self._config.gateway.id
         try:
             connection = Connection(
@@ -233,14 +235,14 @@ class Publisher:
             )
         except (OSError, AnyecgError) as error:
             raise _NotConnectedError("unreachable", f"{self._config.mqtt.url}: {error}") from None
-        deadline_s = time.monotonic() + CONNECT_TIMEOUT_S
+        deadline_s = time.monotonic() + timeout_s
         while not self._stopping.is_set():
             happening = self._next(connection, deadline_s - time.monotonic())
             if isinstance(happening, Connected | Refused | Closed):
                 return happening, connection
             if time.monotonic() > deadline_s:
                 break
-        return Closed("no answer to CONNECT"), connection
+        return Closed(f"no answer to CONNECT with MQTT {version}"), connection
 
     def _next(self, connection: Connection, wait_s: float) -> Happening | None:
         """Return what happens to `connection` within `wait_s`; None if nothing did, or on a call to wake up."""
