@@ -52,6 +52,8 @@ class Pulse:
     """Rule → (first missing sample, revision) of the silence that was told last and is open."""
     ended: dict[str, tuple[int, int]] = field(default_factory=dict)
     """The same of the last one that ended: a silence at the same sample goes on with its revisions."""
+    assumed: set[str] = field(default_factory=set)
+    """Silences of before the gateway's start: told perhaps, told again if they last."""
 
     def silence_s(self, clock: Clock) -> float:
         return clock.monotonic_s() - self.heard_s
@@ -63,7 +65,8 @@ class Pulse:
         silence_s = self.silence_s(clock)
         changes = []
         for rule, limit_s in thresholds_s(limits).items():
-            if silence_s > limit_s and rule not in self.silences:
+            if silence_s > limit_s and (rule not in self.silences or rule in self.assumed):
+                self.assumed.discard(rule)
                 at, revision = self.ended.get(rule, (self.next_sample, 0))
                 self.silences[rule] = (self.next_sample, revision + 1 if at == self.next_sample else 1)
                 changes.append(self._change("new", rule, clock.utc_ns()))
@@ -81,6 +84,7 @@ class Pulse:
         self.received_ns = now_ns
         self.next_sample = max(self.next_sample, next_sample)
         self.dormant = False
+        self.assumed.clear()
         return changes
 
     def assume_told(self, clock: Clock, limits: Alerts) -> None:
@@ -90,6 +94,7 @@ class Pulse:
         for rule, limit_s in thresholds_s(limits).items():
             if silence_s > limit_s:
                 self.silences[rule] = (self.next_sample, 1)
+                self.assumed.add(rule)
 
     def _change(self, kind: Literal["new", "end"], rule: str, now_ns: int) -> Change:
         sample, revision = self.silences[rule]
