@@ -38,7 +38,7 @@ _TEMPLATES = {
     "coverage_hole": " {missing} are missing in {holes} {pieces}, the longest {longest_hole} from {longest_hole_at}.",
     "summary": "{count} {label} {period}: {items}.",
     "summary_rate": " Heart rate: mean {mean}, lowest {min}, highest {max}.",
-    "none": "No {label} found {period}.",
+    "none": "No {label} were found {period}.",
     "no_rate": "There is no heart rate {period}.",
     "not_recorded": "Nothing was recorded {period}, so I cannot tell {what}.",
     "not_analysed": "What was recorded {period} ({recorded}) has not been analysed yet, so I cannot tell {what}.",
@@ -123,7 +123,7 @@ def _slots(result: Result, tz: ZoneInfo) -> dict[str, str]:
         "readable": show_duration(coverage.readable_s),
         "unanalysed": show_duration(coverage.recorded_s - coverage.analysed_s),
         "pieces": "piece" if result.facts.get("holes", Fact("count", 0)).value == 1 else "pieces",
-        "items": _items(result, tz),
+        "items": _items(result, tz) if result.step.tool in ("list", "summary") else "",
     }
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from edge.assistant.answer import speak
+from edge.assistant.examples import PLAIN_WORDS
 from edge.assistant.guard import fixed_answer
 from edge.assistant.localtime import show_minute, zone
 from edge.assistant.period import Period, default_period, resolve
@@ -117,7 +118,7 @@ def _answer(
     if fixed is not None:
         return Answer(text, fixed, now_ns=now_ns)
     everyone = queries.wearers(conn)
-    who = _whom(everyone, text, wearer)
+    who = _choose(everyone, text, wearer)
     tz = zone(who.timezone)
     words = read_words(text)
     answer = Answer(text, "", wearer=who.id, now_ns=now_ns)
@@ -141,7 +142,7 @@ def _answer(
     reading = time.perf_counter()
     scope = Scope(conn, who.id, tz)
     for step in planned.steps:
-        period = periods.get(step.args["period"]) or _default(conn, who.id, words, now_ns)
+        period = periods.get(step.args["period"]) or _default(words, now_ns)
         period = _bounded(conn, who.id, period, since_ns)
         if period.start_ns >= period.end_ns:
             answer.answer = f"I cannot answer that: {period.phrase!r} lies before {show_minute(period.start_ns, tz)}."
@@ -158,23 +159,38 @@ def _ms_since(started: float) -> float:
     return round((time.perf_counter() - started) * 1e3, 1)
 
 
-def _whom(everyone: list[queries.Wearer], text: str, wearer: str | None) -> queries.Wearer:
+def whom(conn: Connection, question: str, wearer: str | None) -> queries.Wearer:
+    """Return whom a question is about: `wearer`, else the one it names, else the only one there is.
+
+    Raises:
+        BadInputError: an unknown wearer, two different ones, or no way to tell.
+    """
+    return _choose(queries.wearers(conn), plain(question), wearer)
+
+
+def _choose(everyone: list[queries.Wearer], text: str, wearer: str | None) -> queries.Wearer:
     known = {w.id: w for w in everyone}
     if wearer is not None and wearer not in known:
         names = ", ".join(list(known)[:20]) or "nobody yet: a wearer appears with its first data"
         raise BadInputError(f"there is no wearer {wearer!r}; known: {names}")
-    # a wearer may be called like a word of the question ("night"): with a choice to make, only plain names count
-    named = [w for w in everyone if re.search(rf"(?<![\w-]){re.escape(w.id)}(?![\w-])", text, re.IGNORECASE)]
+    named = [w for w in everyone if w.id not in PLAIN_WORDS and _names(w.id, text)]
     if wearer is not None:
+        others = [w.id for w in named if w.id != wearer]
+        if others and wearer not in [w.id for w in named]:
+            raise BadInputError(f"the question names {others[0]}, --wearer names {wearer}: which of them is meant?")
         return known[wearer]
-    if len(everyone) == 1:
-        return everyone[0]
     if len(named) == 1:
         return named[0]
+    if len(everyone) == 1:
+        return everyone[0]
     if not everyone:
         raise BadInputError("there are no wearers yet: a wearer appears with its first data")
     names = ", ".join(list(known)[:20])
     raise BadInputError(f"there are several wearers ({names}): name one in the question or with --wearer")
+
+
+def _names(wearer: str, text: str) -> bool:
+    return re.search(rf"(?<![\w-]){re.escape(wearer)}(?![\w-])", text, re.IGNORECASE) is not None
 
 
 def _refusal(words: Words) -> str | None:
@@ -191,7 +207,7 @@ def _refusal(words: Words) -> str | None:
     return None
 
 
-def _default(conn: Connection, wearer: str, words: Words, now_ns: int) -> Period:
+def _default(words: Words, now_ns: int) -> Period:
     """Without time words a question for an extreme is about everything recorded, any other about the past 24 hours."""
     if words.tools and words.tools[0] in ("first", "last", "longest"):
         return Period("", 0, now_ns)

@@ -49,6 +49,9 @@ EXAMPLES = (
 )
 """(question, tool, label or aggregate, time phrase)"""
 
+PLAIN_WORDS = frozenset(re.findall(r"[a-z]+", " ".join(example[0] for example in EXAMPLES).lower()))
+"""Words of ordinary questions: a wearer who is called like one cannot be named in a question."""
+
 
 def nearest(question: str, shown: int = SHOWN) -> str:
     """Return the examples that share most words with a question, the nearest last, as prompt lines."""

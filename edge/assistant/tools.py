@@ -34,9 +34,12 @@ class Fact:
 
     kind: Kind
     value: Any
+    """ns UTC, seconds, bpm, share 0-1, a whole number or a word."""
 
     def as_json(self) -> Any:
-        return iso_utc(self.value) if self.kind == "utc" and self.value is not None else self.value
+        if self.kind == "utc":
+            return iso_utc(self.value)
+        return round(self.value, 6) if isinstance(self.value, float) else self.value
 
     def spoken(self, tz: ZoneInfo) -> str:
         """Return the figure as text; every digit of an answer comes from here."""
@@ -48,7 +51,7 @@ class Fact:
             return f"{self.value:.0f} bpm"
         if self.kind == "share":
             percent = 100 * self.value
-            return f"{percent:.1f} %" if percent >= 0.1 or percent == 0 else "less than 0.1 %"
+            return f"{percent:.1f} %" if percent >= 1 else f"{percent:.2g} %"
         return f"{self.value:,}" if self.kind == "count" else str(self.value)
 
 
