@@ -1,0 +1,84 @@
+"""The figures as Markdown tables, and the few that go into the card."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from export.evaluate.report import Figures
+
+
+def markdown(found: Figures) -> str:
+    """Return the tables of every set that was scored."""
+    lines = [
+        f"Checkpoint `{found['checkpoint']}`, {found['runtime']}, the gateway's own `RhythmSession` with its default "
+        "rules. Rates in per cent; counts are beats or seconds. “Average” is the mean over records.",
+        "",
+        *_table(
+            ("beats (EC57)", "class", "Se", "PPV", "F1", "TP", "FN", "FP", "average Se / PPV"),
+            (row for name, title in _SETS for row in _beat_rows(found, name, title)),
+        ),
+        "",
+        *_table(("seconds", "rhythm", "Se", "PPV", "F1", "TP", "FN", "FP"), _second_rows(found)),
+        "",
+        f"vfdb: {found['vfdb']['noise_seconds_unread']} of {found['vfdb']['noise_seconds']} seconds marked NOISE were "
+        "left unread.",
+    ]
+    if "cinc2017" in found:
+        rows = [
+            (f"cinc2017, {found['cinc2017']['records']} records", name, *_rates(found["cinc2017"][name]), one["auc"])
+            for name, one in found["cinc2017"].items()
+            if name != "records"
+        ]
+        lines += ["", *_table(("records", "label", "Se", "PPV", "F1", "TP", "FN", "FP", "AUC"), rows)]
+    rows = [
+        (name, *(one[kind][key] for kind in ("qrs", "V", "S") for key in ("tp", "fn", "fp")))
+        for name, one in found["mitdb"]["per_record"].items()
+    ]
+    head = ("record", "QRS TP", "FN", "FP", "V TP", "FN", "FP", "S TP", "FN", "FP")
+    return "\n".join([*lines, "", "Every record of mitdb, one lead:", "", *_table(head, rows)])
+
+
+def summary(found: Figures) -> Figures:
+    """Return the figures for the card: gross rates and counts."""
+    out: Figures = {}
+    for name, _ in _SETS:
+        for part in ("gross", "gross_without_232"):
+            if part in found[name]:
+                out[f"{name} {part}"] = {key: one for key, one in found[name][part].items() if key != "matrix"}
+    return out | {"vfdb": found["vfdb"]["gross"]} | ({"cinc2017": found["cinc2017"]} if "cinc2017" in found else {})
+
+
+_SETS = (
+    ("mitdb", "mitdb, one lead"),
+    ("mitdb_two_leads", "mitdb, two leads"),
+    ("svdb", "svdb, one lead"),
+)
+
+
+def _rates(one: Figures) -> tuple[Any, ...]:
+    return tuple(one[key] for key in ("se", "ppv", "f1", "tp", "fn", "fp"))
+
+
+def _beat_rows(found: Figures, name: str, title: str) -> Iterable[tuple[Any, ...]]:
+    for part, suffix in (("gross", ""), ("gross_without_232", ", without 232")):
+        for kind in ("qrs", "V", "S"):
+            if part in found[name]:
+                average = " / ".join(map(str, found[name]["average_se_ppv"][kind])) if part == "gross" else ""
+                yield (title + suffix, kind, *_rates(found[name][part][kind]), average)
+
+
+def _second_rows(found: Figures) -> Iterable[tuple[Any, ...]]:
+    for part, suffix in (("gross", ""), ("gross_without_232", ", without 232")):
+        if part in found["mitdb"]:
+            yield (f"mitdb, one lead{suffix}", "AF or AFL", *_rates(found["mitdb"][part]["af_seconds"]))
+    titles = {"vt_vf": "VT or VF", "vf": "VF", "asystole": "asystole", "af": "AF or AFL"}
+    for name, one in found["vfdb"]["gross"].items():
+        yield ("vfdb, one lead", titles[name], *_rates(one))
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> list[str]:
+    def line(cells: Iterable[Any]) -> str:
+        return "| " + " | ".join("–" if cell is None else str(cell) for cell in cells) + " |"
+
+    return [line(head), line("---" for _ in head), *(line(row) for row in rows)]

@@ -1,0 +1,106 @@
+"""A recording as the gateway reads it: encoder and rhythm session of `edge`, so that what is scored is what ships."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge.chunk import MISSING
+from edge.encoder.contract import BEAT_CLASSES, RHYTHMS
+from edge.encoder.scoring import HopJob, score_hops
+from edge.encoder.session import Encoder
+from edge.encoder.windows import hops_in
+from edge.rhythm.events import Beat, Finding, RhythmSpan
+from edge.rhythm.rules import Rules
+from edge.rhythm.session import RhythmSession
+from export.datasets.reader import digital
+from export.evaluate.beats import Beats
+
+LONG_HOPS = 60
+_BLOCK_HOPS = 600
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the gateway said about a recording."""
+
+    fs_hz: float
+    beats: Beats
+    rhythm: NDArray[np.int64]
+    """[seconds] index into `RHYTHMS`, −1 where nothing was readable."""
+    rhythm_scores: NDArray[np.float32]
+    """[seconds, 8] the encoder's own probabilities."""
+    quality: NDArray[np.float32]
+    """[seconds]."""
+    findings: list[Finding]
+    """Last state of each."""
+
+
+def read(encoder: Encoder, db: str, name: str, leads: Sequence[int], rules: Rules) -> Reading:
+    """Read the given leads of a recording, in long strides."""
+    samples, uv_per_lsb, fs_hz = digital(db, name)
+    chosen = samples[list(leads)]
+    return read_samples(encoder, chosen, [uv_per_lsb[i] for i in leads], fs_hz, rules)
+
+
+def read_samples(
+    encoder: Encoder, samples: NDArray[np.int32], uv_per_lsb: Sequence[float], fs_hz: float, rules: Rules
+) -> Reading:
+    """Read samples [leads, n]."""
+    n = samples.shape[1]
+    session = RhythmSession("evaluate", fs_hz, ["unknown"] * samples.shape[0], rules)
+    beats: list[Beat] = []
+    spans: list[RhythmSpan] = []
+    findings: dict[str, Finding] = {}
+    scores, quality = [], []
+    hops = hops_in(fs_hz, n)
+    for first in range(0, hops, _BLOCK_HOPS):
+        job = HopJob(_reader(samples), tuple(uv_per_lsb), fs_hz, first, min(first + _BLOCK_HOPS, hops))
+        for hop in score_hops(encoder, [job], stride_hops=LONG_HOPS)[0]:
+            scores.append(hop.rhythm)
+            quality.append(hop.quality)
+            result = session.feed(hop)
+            beats += result.beats
+            spans += result.spans
+            findings |= {finding.id: finding for finding in result.findings}
+    last = session.finish(n)
+    beats += last.beats
+    spans += last.spans
+    findings |= {finding.id: finding for finding in last.findings}
+    seconds = int(n / fs_hz)
+    return Reading(
+        fs_hz=fs_hz,
+        beats=Beats(
+            np.array([beat.sample / fs_hz for beat in beats]),
+            np.array([BEAT_CLASSES.index(beat.type) for beat in beats], dtype=np.int64),
+        ),
+        rhythm=_per_second(spans, seconds, fs_hz),
+        rhythm_scores=np.concatenate(scores)[:seconds],
+        quality=np.concatenate(quality)[:seconds],
+        findings=list(findings.values()),
+    )
+
+
+def _reader(samples: NDArray[np.int32]) -> Callable[[int, int], tuple[NDArray[np.int32], NDArray[np.bool_]]]:
+    """Return a `Reader` over samples in memory; what lies behind the end is missing."""
+
+    def read_(start: int, end: int) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+        out = np.full((samples.shape[0], end - start), MISSING, dtype=np.int32)
+        piece = samples[:, start : min(end, samples.shape[1])]
+        out[:, : piece.shape[1]] = piece
+        return out, np.zeros(end - start, dtype=np.bool_)
+
+    return read_
+
+
+def _per_second(spans: Sequence[RhythmSpan], seconds: int, fs_hz: float) -> NDArray[np.int64]:
+    """Return the rhythm at the middle of each second."""
+    out = np.full(seconds, -1, dtype=np.int64)
+    middle = (np.arange(seconds) + 0.5) * fs_hz
+    for span in spans:
+        if span.rhythm:
+            out[(middle >= span.start_sample) & (middle < span.end_sample)] = RHYTHMS.index(span.rhythm)
+    return out
