@@ -16,9 +16,13 @@ from edge.encoder.contract import BEAT_CLASSES, MORPHOLOGIES, RHYTHMS, TOKEN_DIM
 CHANNELS = 16
 
 
-def tiny_card(folder: Path, seed: int = 0, *, leave_out: str | None = None) -> Card:
-    """Write a tiny encoder and its card into `folder`; `leave_out` drops one output."""
-    weights = tiny_onnx(seed, leave_out=leave_out)
+def tiny_card(folder: Path, seed: int = 0, *, leave_out: str | None = None, look_further: bool = False) -> Card:
+    """Write a tiny encoder and its card into `folder`.
+
+    leave_out     drop one output
+    look_further  break the contract: see more than 2 s ahead
+    """
+    weights = tiny_onnx(seed, leave_out=leave_out, look_further=look_further)
     (folder / "tiny.onnx").write_bytes(weights)
     facts = {
         "checkpoint": f"tiny-{seed}",
@@ -30,8 +34,8 @@ def tiny_card(folder: Path, seed: int = 0, *, leave_out: str | None = None) -> C
     return Card.load(folder / "tiny.json")
 
 
-def tiny_onnx(seed: int, *, leave_out: str | None = None) -> bytes:
-    """Return the ONNX file: masked leads → strided convolutions → lead mean → context of ±2 s → heads."""
+def tiny_onnx(seed: int, *, leave_out: str | None = None, look_further: bool = False) -> bytes:
+    """Return the ONNX file: masked leads → strided convolutions → lead mean → context of ±1 s → heads."""
     graph = _Graph(seed)
     graph.constant("zero", np.float32(0))
     graph.constant("one", np.float32(1))
@@ -55,7 +59,15 @@ def tiny_onnx(seed: int, *, leave_out: str | None = None) -> bytes:
     graph.node("Reshape", "stem2", "pool_shape", out="by_lead")
     graph.constant("lead_axis", np.array([1], np.int64))
     graph.node("ReduceMean", "by_lead", "lead_axis", out="pooled", keepdims=0)
-    graph.conv("pooled", "wide", CHANNELS, CHANNELS, kernel=9, pads=(32, 32), dilation=8)
+    graph.conv(
+        "pooled",
+        "wide",
+        CHANNELS,
+        CHANNELS,
+        kernel=9,
+        pads=(0, 160) if look_further else (32, 32),
+        dilation=20 if look_further else 8,
+    )
     graph.head("wide", "r_peak", 1, stride=1, squash="Sigmoid", drop=True)
     graph.head("wide", "beat", len(BEAT_CLASSES), stride=1, squash="Softmax")
     graph.head("wide", "morphology", len(MORPHOLOGIES), stride=1, squash="Softmax")

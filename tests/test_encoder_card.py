@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
+from encoder_kit import tiny_card
 
 from edge.encoder.card import Card
 from edge.encoder.session import Encoder
 from edge.errors import AnyecgError
-from encoder_kit import tiny_card
 
 
 def test_card_tells_what_it_names(tmp_path: Path) -> None:

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from encoder_kit import tiny_card
 
 from edge.encoder.provider import CPU, CUDA, REQUESTS, TENSORRT, Choice, choose_provider, cpu_after_failure
 from edge.encoder.session import Encoder
 from edge.errors import AnyecgError, BadInputError
-from encoder_kit import tiny_card
 
 CPU_BUILD = ("AzureExecutionProvider", CPU)
 CUDA_BUILD = (CUDA, CPU)
