@@ -60,8 +60,14 @@ def af(seconds: int) -> Script:
     return sinus(200).say("AFIB", 40, 40 + seconds)
 
 
-def vf(seconds: int, narrow: bool = False) -> Script:
-    script = sinus(60).say("VF", 20, 20 + seconds)
+def faint_vt(seconds: int) -> Script:
+    script = vf(seconds, rhythm="VT")
+    script.faint = [20.2 + 0.35 * i for i in range(int((seconds - 0.2) / 0.35))]
+    return script
+
+
+def vf(seconds: int, narrow: bool = False, rhythm: str = "VF") -> Script:
+    script = sinus(60).say(rhythm, 20, 20 + seconds)
     if not narrow:
         script.beats = [b for b in script.beats if not 20 <= b[0] < 20 + seconds]
     return script
@@ -110,11 +116,15 @@ CASES: list[Case] = [
     ("couplet", lambda: v_run(2, 150), "vt", None),
     ("three slow V", lambda: v_run(3, 118), "vt", None),
     ("three fast V", lambda: v_run(3, 123), "vt", "urgent"),
+    ("V beats too fast to be true", lambda: v_run(6, 265), "vt", None),
     ("29 s of VT", lambda: v_run(73, 150), "vt", "urgent"),
     ("31 s of VT", lambda: v_run(79, 150), "vt", "critical"),
     ("VT seconds too few", lambda: vt_seconds(2, 160), "vt", None),
     ("VT seconds too slow", lambda: vt_seconds(20, 95), "vt", None),
     ("VT seconds", lambda: vt_seconds(6, 110), "vt", "urgent"),
+    ("VT seconds without beats", lambda: vf(8, rhythm="VT"), "vf", "critical"),
+    ("VT seconds with slow beats", lambda: vt_seconds(30, 60), "vf", None),
+    ("VT seconds of faint fast peaks", lambda: faint_vt(8), "vt", "urgent"),
     ("VF too short", lambda: vf(2), "vf", None),
     ("VF", lambda: vf(3), "vf", "critical"),
     ("VF against regular narrow beats", lambda: vf(20, narrow=True), "vf", None),

@@ -65,11 +65,7 @@ class Heart(Part):
             return None
         return 60 / sorted(self.rr_s[-_RATE_RR:])[_RATE_RR // 2]
 
-    def rate_within(self, start: float, minimum: int) -> float | None:
-        """Return the mean rate of the RR intervals that ended after `start`, None with fewer than `minimum`."""
-        rr_s = [rr for end, rr in zip(self.ends, self.rr_s, strict=True) if end > start]
-        return 60 * len(rr_s) / sum(rr_s) if len(rr_s) >= minimum else None
-
     def current_bpm(self, now: float) -> float | None:
         """Return the mean rate of the remembered RR intervals that ended within the newest 15 s."""
-        return self.rate_within(now - _FRESH_S * MODEL_FS_HZ, 1)
+        rr_s = [rr for end, rr in zip(self.ends, self.rr_s, strict=True) if end > now - _FRESH_S * MODEL_FS_HZ]
+        return 60 * len(rr_s) / sum(rr_s) if rr_s else None

@@ -121,14 +121,16 @@ class VtRule(Rule):
     """Ventricular tachycardia."""
 
     meaning: ClassVar[str] = (
-        "`min_beats` V beats in a row faster than `min_bpm`, or seconds that the encoder reads as VT or VF for "
-        "`rhythm_s` while beats come faster than `rhythm_bpm`. A bout longer than `sustained_s`, without a break of "
-        "more than 2 s, makes it critical."
+        "`min_beats` V beats in a row faster than `min_bpm` (but not than `max_bpm`: nothing beats like that), or "
+        "seconds that the encoder reads as VT or VF for `rhythm_s` while peaks of the R-peak score, faint ones too, "
+        "come faster than `rhythm_bpm`. A bout longer than `sustained_s`, without a break of more than 2 s, makes it "
+        "critical."
     )
     source: ClassVar[str] = "NSVT: 3 beats > 120 bpm, sustained: > 30 s (ACC/AHA/ESC); CardioNet: > 100 bpm"
     severity: Severity = "urgent"
     min_beats: float = _limit(3, "beats", "V beats in a row", 3, 30)
     min_bpm: float = _limit(120, "bpm", "rate over the newest `min_beats` V beats must be above", 60, 250)
+    max_bpm: float = _limit(250, "bpm", "faster peaks than this are noise", 150, 350)
     min_confidence: float = _limit(0.5, "", "mean confidence of these beats", 0, 1)
     rhythm_score: float = _limit(0.6, "", "P(VT) + P(VF) of a VT second", 0, 1)
     rhythm_s: float = _limit(3, "s", "VT seconds before it opens", 1, 60)
@@ -141,12 +143,14 @@ class VfRule(Rule):
     """Ventricular fibrillation or flutter."""
 
     meaning: ClassVar[str] = (
-        "Seconds read as VF (or flutter) that add up to `min_s` with breaks of at most `bridge_s`. A second does not "
-        "count while a regular sequence of at least `veto_beats` confident narrow beats in 4 s goes on."
+        "Seconds read as VF (or flutter), or as VT without a beat for `silent_s`, that add up to `min_s` with breaks "
+        "of at most `bridge_s`. A second does not count while a regular sequence of at least `veto_beats` confident "
+        "narrow beats in 4 s goes on."
     )
     source: ClassVar[str] = "onset of VF or flutter (ICU challenge 2015: 4 s)"
     severity: Severity = "critical"
-    score: float = _limit(0.5, "", "P(VF) of a VF second", 0, 1)
+    score: float = _limit(0.6, "", "P(VT) + P(VF) of a VF second, P(VF) being the larger or no beat there", 0, 1)
+    silent_s: float = _limit(3, "s", "without a beat this long VT counts as VF", 1, 4)
     min_s: float = _limit(3, "s", "VF before it opens", 1, 60)
     bridge_s: float = _limit(1, "s", "longest break before it has opened", 0, 10)
     veto_beats: float = _limit(4, "beats", "regular narrow beats in the newest 4 s that rule VF out", 3, 20)
@@ -329,6 +333,7 @@ _ORDERED = (
     ("pause.af_min_s", "pause.af_urgent_s"),
     ("bradycardia.limit_bpm", "bradycardia.off_bpm"),
     ("tachycardia.off_bpm", "tachycardia.limit_bpm"),
+    ("vt.min_bpm", "vt.max_bpm"),
     ("ectopy_rate.off_per_min", "ectopy_rate.per_min"),
 )
 

@@ -10,6 +10,7 @@ import numpy as np
 from edge.encoder.contract import HOP_S, MODEL_FS_HZ, RHYTHMS, HopScores
 from edge.rhythm.rules import SignalLimits
 from edge.rhythm.state import Part
+from edge.signal.quality import peak_to_peak_mv
 
 SIGNALS = ("readable", "unreadable", "flat", "lead_off", "gap")
 _ASYS = RHYTHMS.index("ASYS")
@@ -106,7 +107,7 @@ class SignalJudge(Part):
 
 def _span_mv(hop: HopScores, i: int) -> float:
     """Return the largest peak-to-peak amplitude of any lead in second i; 0 when there is none."""
-    ecg = hop.ecg[:, i * MODEL_FS_HZ : (i + 1) * MODEL_FS_HZ]
-    span = np.fmax.reduce(ecg, axis=1) - np.fmin.reduce(ecg, axis=1)
-    widest = float(np.fmax.reduce(span))
+    widest = float(
+        np.fmax.reduce(peak_to_peak_mv(hop.ecg[:, i * MODEL_FS_HZ : (i + 1) * MODEL_FS_HZ], MODEL_FS_HZ)[:, 0])
+    )
     return 0.0 if np.isnan(widest) else widest

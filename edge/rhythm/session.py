@@ -64,7 +64,7 @@ class RhythmSession:
         self._silence = SilenceRules(self._book, rules, self._heart)
         self._rates = RateRules(self._book, rules)
         self._ectopy = EctopyRate(self._book, rules.ectopy_rate)
-        self._vt = VtDetector(self._book, rules.vt, self._heart)
+        self._vt = VtDetector(self._book, rules.vt)
         self._vf = VfDetector(self._book, rules.vf)
         self._af = Stretch(self._book, "af", rules.af.min_s, rules.af.bridge_s, measure="score")
         signal_rules = {name: rule for name, rule in rules.groups() if isinstance(rule, SignalRule)}
@@ -210,6 +210,7 @@ class RhythmSession:
         if not readable or (self._end_sample is not None and self._sample(position) >= self._end_sample):
             return []
         self._silence.check(position, af)
+        self._vt.peak(position)
         if peak.faint:
             self._heart.break_at(position)
             return []

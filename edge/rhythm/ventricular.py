@@ -8,18 +8,18 @@ from typing import ClassVar
 from edge.encoder.contract import MODEL_FS_HZ, RHYTHMS
 from edge.rhythm.book import FindingBook
 from edge.rhythm.events import Severity
-from edge.rhythm.heart import Heart
 from edge.rhythm.rules import VfRule, VtRule
 from edge.rhythm.seconds import Second
 from edge.rhythm.state import Part
 from edge.rhythm.stretch import Stretch
 
-_VF = RHYTHMS.index("VF")
+_VT, _VF = RHYTHMS.index("VT"), RHYTHMS.index("VF")
 _LOOK_BACK = 4 * MODEL_FS_HZ
 _BOUT_BREAK = 2 * MODEL_FS_HZ
 _BRIDGE = MODEL_FS_HZ
 """A bout of VT seconds may be interrupted by one second."""
-_MIN_RR = 3
+_MIN_PEAKS = 4
+"""Fewer peaks in 4 s have no rate."""
 _GOES_ON = 1.3
 """A sequence of beats goes on until the next one is late by more than this factor."""
 _UNDECIDED = 24
@@ -27,17 +27,22 @@ _UNDECIDED = 24
 
 
 class VtDetector(Part):
-    """Runs of V beats, or seconds of VT with a fast rate; either extends the other's finding."""
+    """Runs of V beats, or seconds of VT with a fast rate; either extends the other's finding.
+
+    The rate during VT seconds counts faint peaks too: the R-peak score of broad fast beats is low.
+    """
 
     STATE: ClassVar[tuple[str, ...]] = (
-        *("run", "seconds_from", "seconds_to", "seconds_s"),
+        *("run", "peaks", "seconds_from", "seconds_to", "seconds_s"),
         *("bout_from", "bout_to", "longest_s", "max_bpm", "v_beats", "v_to"),
     )
 
-    def __init__(self, book: FindingBook, limits: VtRule, heart: Heart) -> None:
-        self._book, self._limits, self._heart = book, limits, heart
+    def __init__(self, book: FindingBook, limits: VtRule) -> None:
+        self._book, self._limits = book, limits
         self.run: list[list[float]] = []
         """[position, confidence] of the newest V beats in a row."""
+        self.peaks: list[float] = []
+        """Peaks of the newest 4 s, the faint ones too."""
         self.seconds_from = self.seconds_to = 0.0
         self.seconds_s = 0
         """VT seconds of the bout [seconds_from, seconds_to)."""
@@ -51,6 +56,10 @@ class VtDetector(Part):
         self.v_to = -1.0
         """The newest V beat counted in `v_beats`."""
 
+    def peak(self, position: float) -> None:
+        """Take a peak, faint or not."""
+        self.peaks.append(position)
+
     def beat(self, position: float, v: bool, confidence: float, linked: bool) -> None:
         """Take a beat; `linked` if an unbroken RR interval leads to it."""
         if not v:
@@ -62,20 +71,24 @@ class VtDetector(Part):
             return
         first = self.run[0][0]
         bpm = 60 * (need - 1) * MODEL_FS_HZ / (position - first)
-        if bpm > self._limits.min_bpm and sum(c for _, c in self.run) / need >= self._limits.min_confidence:
+        confidence = sum(c for _, c in self.run) / need
+        if self._limits.min_bpm < bpm <= self._limits.max_bpm and confidence >= self._limits.min_confidence:
             self.v_beats += sum(p > self.v_to for p, _ in self.run)
             self.v_to = position
             self._positive(first, position + 1, position, bpm, self._limits.min_bpm)
 
     def second(self, second: Second) -> None:
         """Take a second after the beats in it."""
+        self.peaks = [p for p in self.peaks if p > second.end - _LOOK_BACK]
         if second.start - self.seconds_to > _BRIDGE:
             self.seconds_from = self.seconds_to = 0.0
             self.seconds_s = 0
         if not second.readable or second.ventricular < self._limits.rhythm_score or self._book.is_open("vf"):
             return
-        bpm = self._heart.rate_within(second.end - _LOOK_BACK, _MIN_RR)
-        if bpm is None or bpm <= self._limits.rhythm_bpm:
+        if len(self.peaks) < _MIN_PEAKS:
+            return
+        bpm = 60 * MODEL_FS_HZ * (len(self.peaks) - 1) / (self.peaks[-1] - self.peaks[0])
+        if bpm <= self._limits.rhythm_bpm:
             return
         if self.seconds_s == 0:
             self.seconds_from = float(second.start)
@@ -109,7 +122,11 @@ class VtDetector(Part):
 
 
 class VfDetector(Part):
-    """Seconds of VF, unless a regular sequence of narrow beats runs through them."""
+    """Seconds of VF, unless a regular sequence of narrow beats goes on.
+
+    A ventricular second that the encoder calls VT counts as well when no beat has been found for a while: VT has
+    beats, VF has none.
+    """
 
     STATE: ClassVar[tuple[str, ...]] = ("beats",)
 
@@ -127,9 +144,11 @@ class VfDetector(Part):
         """Take a second after the beats in it."""
         self.stretch.advance(second.start)
         self.beats = [b for b in self.beats if b[0] > second.end - _LOOK_BACK]
-        score = second.rhythm[_VF]
-        if second.readable and score >= self._limits.score and not self._organised(second.end):
-            self.stretch.add(second.start, second.end, score)
+        if not second.readable or second.ventricular < self._limits.score or self._organised(second.end):
+            return
+        silent = not any(b[0] > second.end - self._limits.silent_s * MODEL_FS_HZ for b in self.beats)
+        if silent or second.rhythm[_VF] > second.rhythm[_VT]:
+            self.stretch.add(second.start, second.end, second.ventricular)
 
     def _organised(self, now: int) -> bool:
         """Return whether a regular sequence of narrow beats goes on at `now`."""
