@@ -105,7 +105,11 @@ def build(state: Path) -> Path:
 HEALTH = {
     "daemon": {"pid": 4242, "version": "0.1.0", "uptime_s": 3600.0, "rss_mb": 181.5},
     "encoder": {"checkpoint": "test-1", "provider": "cpu", "reason": "no GPU found", "stride": "1 hop"},
-    "broker": {"url": "mqtt://127.0.0.1:1883", "source": {"connected": True}, "publisher": {"connected": True}},
+    "broker": {
+        "url": "mqtt://127.0.0.1:1883",
+        "source": {"state": "connected", "protocol": "5"},
+        "publisher": {"link": "connected"},
+    },
     "analysis": {"lag_s": 1.5, "failures": 0, "last_failure": ""},
     "queues": {"chunks": 2, "chunks_limit": 5000},
     "intake": {"accepted": 10, "malformed": 1},
