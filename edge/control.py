@@ -1,0 +1,208 @@
+"""The daemon's control socket: what other processes want done or know, as one JSON object per line.
+
+Request `{"command": NAME, "params": {…}}`, answer `{"ok": true, "result": …}` or
+`{"ok": false, "error": TEXT, "bad_input": BOOL}`. The socket lies in the state folder (0600) and answers only the
+daemon's own user and root. A line is at most `MAX_LINE_BYTES`, at most `MAX_CONNECTIONS` are served at once, and who
+is silent for `IDLE_S` between requests is hung up on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+import struct
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from edge.errors import AnyecgError, BadInputError
+
+log = structlog.get_logger(__name__)
+
+FILE_NAME = "control.sock"
+MAX_LINE_BYTES = 1 << 20
+MAX_CONNECTIONS = 32
+IDLE_S = 60.0
+MAX_PATH_BYTES = 107
+"""`sun_path` of Linux, without its end."""
+
+Params = dict[str, Any]
+Handler = Callable[[Params], Awaitable[Any]]
+"""Takes the parameters, returns what JSON can say; `AnyecgError` becomes an error answer."""
+
+
+class NotRunningError(AnyecgError):
+    """No daemon answers on the state folder."""
+
+
+class ControlServer:
+    """Answers commands while it is entered (`async with`)."""
+
+    def __init__(self, state: Path, handlers: Mapping[str, Handler]) -> None:
+        """Answer the commands that `handlers` names."""
+        self._path = state / FILE_NAME
+        self._handlers = dict(handlers)
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.counters = {"requests": 0, "errors": 0, "refused": 0}
+
+    async def __aenter__(self) -> ControlServer:
+        """Listen. Raises `AnyecgError` if a daemon already answers there or the socket cannot be made."""
+        listener = _listen(self._path)
+        self._server = await asyncio.start_unix_server(self._accept, sock=listener, limit=MAX_LINE_BYTES)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._server is not None:
+            self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._path.unlink(missing_ok=True)
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.get_running_loop().create_task(self._converse(reader, writer), name="control")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        refusal = self._refusal(writer)
+        try:
+            while True:
+                try:
+                    line = await asyncio.wait_for(reader.readline(), IDLE_S if refusal is None else 1.0)
+                except ValueError:
+                    refusal = f"request is longer than {MAX_LINE_BYTES} bytes"
+                    line = b"\n"
+                if not line:
+                    return
+                if refusal is not None:
+                    self.counters["refused"] += 1
+                    writer.write(_line({"ok": False, "error": refusal, "bad_input": False}))
+                    await writer.drain()
+                    return
+                writer.write(_line(await self._answer(line)))
+                await writer.drain()
+        except (OSError, TimeoutError):
+            pass  # the caller has gone, or is silent
+        finally:
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+    def _refusal(self, writer: asyncio.StreamWriter) -> str | None:
+        sock = writer.get_extra_info("socket")
+        uid = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[1]
+        if uid not in (os.geteuid(), 0):
+            return f"the gateway serves user {os.geteuid()} and root, not user {uid}"
+        if len(self._tasks) > MAX_CONNECTIONS:
+            return f"{MAX_CONNECTIONS} callers are being served: try again"
+        return None
+
+    async def _answer(self, line: bytes) -> Params:
+        self.counters["requests"] += 1
+        try:
+            command, params = _parse(line)
+            handler = self._handlers.get(command)
+            if handler is None:
+                known = ", ".join(sorted(self._handlers))
+                raise BadInputError(f"the gateway knows no command {command!r}; it knows: {known}")
+            answer = {"ok": True, "result": await handler(params)}
+            if len(_line(answer)) > MAX_LINE_BYTES:
+                raise AnyecgError(f"the answer to {command!r} is larger than {MAX_LINE_BYTES} bytes: ask for less")
+        except AnyecgError as error:
+            self.counters["errors"] += 1
+            return {"ok": False, "error": str(error), "bad_input": isinstance(error, BadInputError)}
+        except Exception as error:
+            self.counters["errors"] += 1
+            log.exception("control command failed")
+            return {"ok": False, "error": f"internal error ({type(error).__name__}), see its log", "bad_input": False}
+        return answer
+
+
+def request(state: Path, command: str, /, *, timeout_s: float = 30.0, **params: Any) -> Any:
+    """Ask the daemon of a state folder and return its result.
+
+    Raises `NotRunningError` if none runs, `BadInputError` if it finds fault with the request, `AnyecgError` if it
+    fails or does not answer within `timeout_s`.
+    """
+    path = state / FILE_NAME
+    line = _line({"command": command, "params": params})
+    if len(line) > MAX_LINE_BYTES:
+        raise BadInputError(f"request is longer than {MAX_LINE_BYTES} bytes")
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+            sock.settimeout(timeout_s)
+            with _address(path) as address:
+                sock.connect(address)
+            sock.sendall(line)
+            with sock.makefile("rb") as stream:
+                line = stream.readline(MAX_LINE_BYTES + 1)
+    except (FileNotFoundError, ConnectionRefusedError):
+        raise NotRunningError(f"no gateway runs on {state}: start it with `anyecg run --state {state}`") from None
+    except PermissionError:
+        raise AnyecgError(f"{path} belongs to another user: run the command as the gateway's user or as root") from None
+    except TimeoutError:
+        raise AnyecgError(f"the gateway did not answer {command!r} within {timeout_s:g} s") from None
+    except OSError as error:
+        raise AnyecgError(f"{path}: {error}") from None
+    if not line.endswith(b"\n"):
+        raise AnyecgError(f"the gateway hung up during {command!r}: see its log")
+    answer = json.loads(line)
+    if not answer["ok"]:
+        raise (BadInputError if answer["bad_input"] else AnyecgError)(answer["error"])
+    return answer["result"]
+
+
+def _parse(line: bytes) -> tuple[str, Params]:
+    try:
+        request = json.loads(line)
+    except (ValueError, RecursionError):
+        raise BadInputError("request is not a line of JSON") from None
+    if not isinstance(request, dict) or not isinstance(request.get("command"), str):
+        raise BadInputError('request is not {"command": NAME, "params": {…}}')
+    params = request.get("params", {})
+    if not isinstance(params, dict) or request.keys() > {"command", "params"}:
+        raise BadInputError('request is not {"command": NAME, "params": {…}}')
+    return request["command"], params
+
+
+def _line(document: Params) -> bytes:
+    return json.dumps(document, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+
+
+def _listen(path: Path) -> socket.socket:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe, contextlib.suppress(OSError):
+        with _address(path) as address:
+            probe.connect(address)
+        raise AnyecgError(f"a gateway already answers on {path}")
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        path.unlink(missing_ok=True)
+        with _address(path) as address:
+            listener.bind(address)
+        path.chmod(0o600)  # before listen: nobody can have connected
+        listener.listen(MAX_CONNECTIONS)
+    except OSError as error:
+        listener.close()
+        raise AnyecgError(f"cannot make the control socket {path}: {error.strerror}") from None
+    return listener
+
+
+@contextmanager
+def _address(path: Path) -> Iterator[str]:
+    """Yield an address for `path` that fits `sun_path`, however deep the state folder lies."""
+    if len(os.fsencode(path)) <= MAX_PATH_BYTES:
+        yield str(path)
+        return
+    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{folder}/{path.name}"
+    finally:
+        os.close(folder)
