@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, Engine, select
 
 from edge.clock import Clock
-from edge.encoder.contract import HopScores
+from edge.encoder.contract import HOP_S, HopScores
 from edge.encoder.scoring import HopJob, score_hops
 from edge.encoder.session import Encoder
 from edge.encoder.stride import choose_stride
@@ -108,17 +108,22 @@ class Analyst:
         for recording_id, end_sample, changed_from in rows:
             self.stored(recording_id, end_sample, changed=changed_from is not None)
 
-    def currents(self) -> Mapping[int, Current]:
+    def is_finished(self, recording_id: int) -> bool:
+        """Whether a complete recording was analysed to its last hop and its findings closed."""
+        with self._reader.connect() as conn:
+            recording = find_recording(conn, recording_id)
+            cursor = findings.cursor(conn, recording_id)
+        return cursor is not None and cursor.k >= hops_in(recording.fs_hz, recording.end_sample)
+
+    def currents(self) -> list[tuple[Recording, Current]]:
         """Return the latest summary of each recording that was analysed since the start."""
-        return {key: track.current for key, track in list(self._tracks.items()) if track.current is not None}
+        tracks = list(self._tracks.values())
+        return [(track.recording, track.current) for track in tracks if track.current is not None]
 
     def lag_s(self) -> float:
         """Return how many seconds of ready signal wait for analysis, in the recording that waits most."""
-        waits = [
-            (track.horizon - track.next_k * 2 * track.recording.fs_hz) / track.recording.fs_hz
-            for track in list(self._tracks.values())
-        ]
-        return max(0.0, *waits) if waits else 0.0
+        tracks = list(self._tracks.values())
+        return float(max((HOP_S * (self._ready(track) - track.next_k) for track in tracks), default=0))
 
     def run_batch(self) -> bool:
         """Analyse what is ready, at most `BATCH_HOPS` hops; return False when nothing was.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from edge.config import Config
 from edge.encoder.card import Card
 from edge.encoder.session import Encoder
 from edge.errors import AnyecgError
-from edge.intake import Intake, Stored
+from edge.intake import Intake, IntakeLimits, Stored
 from edge.rhythm.rules import Rules, rules_hash
 from edge.store import findings, outbox
 from edge.store.database import open_readonly
@@ -58,8 +57,8 @@ class Gateway:
         self.analysis = f"{version['encoder']}/{version['rules_hash']}/{__version__}"
         self.teller = Teller(config, self.analysis)
         self.analyst = Analyst(self.reader, self.writer, self.encoder, self.rules, clock, self._tell, analysis_id)
-        self.intake = Intake(self.writer, self.reader, clock, config.intake, timezone=config.timezone)
-        self.intake.on_stored = self._stored
+        self.on_stored: Callable[[Stored], None] = lambda stored: None
+        self.intake = self.new_intake("live", lambda stored: self.on_stored(stored))
         self.on_analysed: Callable[[], None] = lambda: None
         self.dropped_messages = 0
         self.failures: dict[str, int] = {"analysis": 0}
@@ -67,6 +66,18 @@ class Gateway:
         self._work = asyncio.Event()
         self.analyst.resume()
         self._work.set()
+
+    def new_intake(self, source: str, on_stored: Callable[[Stored], None]) -> Intake:
+        """Return an intake for a "live" source or an "import"; two sources never share a device."""
+
+        def stored(what: Stored) -> None:
+            self._stored(what)
+            on_stored(what)
+
+        limits = IntakeLimits(max_chunk_s=self.config.intake.max_chunk_s, max_devices=self.config.intake.max_devices)
+        return Intake(
+            self.writer, self.reader, self.clock, limits, self.config.timezone, on_stored=stored, source=source
+        )
 
     def close(self) -> None:
         """Commit what is queued and let go of the state folder."""
@@ -87,6 +98,13 @@ class Gateway:
                 await asyncio.sleep(RETRY_S)
                 self._work.set()
 
+    async def finish(self, recording_id: int, end_sample: int) -> None:
+        """Say that a recording is complete and wait until all of it is analysed; `analyse` must be running."""
+        self.analyst.stored(recording_id, end_sample, ends=True)
+        self._work.set()
+        while not await asyncio.to_thread(self.analyst.is_finished, recording_id):
+            await asyncio.sleep(0.05)
+
     async def analyse_ready(self) -> None:
         """Analyse until nothing more is ready."""
         while await asyncio.to_thread(self.analyst.run_batch):
@@ -99,10 +117,3 @@ class Gateway:
     def _tell(self, conn: Connection, recording: Recording, changes: Sequence[Change]) -> None:
         now_ns = self.clock.utc_ns()
         self.dropped_messages += outbox.add(conn, self.teller.messages(recording, changes, now_ns), now_ns=now_ns)
-
-    async def __aenter__(self) -> Gateway:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        with contextlib.suppress(Exception):
-            self.close()

@@ -37,8 +37,8 @@ def _pages(command: Any, path: str) -> list[str]:
         return lines
     arguments = [p for p in command.params if p.param_type_name == "argument"]
     options = [p for p in command.params if p.param_type_name == "option" and not p.hidden]
-    names = [f"{a.name.upper()}{'...' if a.nargs == -1 else ''}" for a in arguments]
-    usage = " ".join([path, *names, "[OPTIONS]"])
+    operands = [f"{a.name.upper()}{'...' if a.nargs == -1 else ''}" for a in arguments]
+    usage = " ".join([path, *operands, "[OPTIONS]"])
     lines += [f"## {path}", "", (command.help or "").strip(), "", f"    {usage}", ""]
     if options:
         lines += ["| option | default | meaning |", "|---|---|---|"]
@@ -54,13 +54,12 @@ def _pages(command: Any, path: str) -> list[str]:
 
 def pages() -> dict[Path, Callable[[], str]]:
     """Return where each generated page lies and what makes it."""
-    from edge import config_docs
+    from edge import config
     from edge.rhythm import rules
 
     return {
         Path("docs/cli.md"): cli_page,
-        Path("docs/config.md"): config_docs.reference,
-        Path("docs/schema/config.schema.json"): config_docs.schema_text,
+        **config.pages(),
         Path("docs/rules.md"): rules.page,
     }
 

@@ -1,0 +1,274 @@
+"""`anyecg run`: the process nobody babysits.
+
+One TaskGroup: analysis, housekeeping, the control socket. Chunks come from the MQTT network thread, are committed by
+the writer thread and read in one worker thread; the event loop only passes things on. SIGTERM and SIGINT stop it
+gracefully: no new chunks, what is queued is committed, the broker keeps the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import resource
+import signal
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import structlog
+from sqlalchemy import select
+
+from edge import __version__, sdnotify
+from edge.alerts.publisher import Publisher
+from edge.alerts.state import Board
+from edge.chunk import Delivery
+from edge.clock import SystemClock
+from edge.config import Config
+from edge.control import ControlServer
+from edge.errors import AnyecgError
+from edge.gateway import Gateway
+from edge.importing import import_record
+from edge.intake import Stored
+from edge.sources.mqtt import MqttSource
+from edge.store import outbox, queries, tables
+from edge.store.findings import Change
+from edge.store.health import write_health
+
+log = structlog.get_logger(__name__)
+
+TICK_S = 0.5
+HEALTH_S = 5.0
+"""How often `status` gets fresh figures and systemd's watchdog a sign of life."""
+CLOCK_S = 10.0
+"""How long a recording's clock segments are remembered for the picture of its wearer."""
+STUCK_S = 60.0
+"""Ready signal may wait this long for analysis before the watchdog is no longer fed."""
+
+
+class Daemon:
+    """Wires the gateway to its source, its subscribers and the operator."""
+
+    def __init__(self, state: Path, config: Config) -> None:
+        self._state = state
+        self._config = config
+        self._clock = SystemClock()
+        self._loop = asyncio.get_running_loop()
+        self._started_s = time.monotonic()
+        self._stop = asyncio.Event()
+        self._tick_now = asyncio.Event()
+        self._pending = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._gateway = Gateway(state, config, self._clock)
+        self._board = Board(config, self._clock, wake=self._wake)
+        self._publisher = Publisher(config, self._clock, self._gateway.reader, self._gateway.writer.submit)
+        self._source = MqttSource(config.mqtt, gateway=config.gateway.id, offer=self._offer, clock=self._clock)
+        self._control = ControlServer(state, {"status": self._status, "import": self._import})
+        self._gateway.on_analysed = self._analysed
+        self._gateway.analyst.on_changed = self._board.changed
+        self._gateway.on_stored = self._stored
+        self._recordings: dict[int, tuple[queries.Recording, float]] = {}
+        self._contact: dict[tuple[str, str], bool | None] = {}
+        self._alive_s = time.monotonic()
+
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._stop.set)
+        self._restore_board()
+        self._publisher.start()
+        self._source.start()
+        async with self._control, asyncio.TaskGroup() as group:
+            workers = [
+                group.create_task(self._gateway.analyse(), name="analyse"),
+                group.create_task(self._tick(), name="tick"),
+                group.create_task(self._report(), name="report"),
+            ]
+            sdnotify.ready(f"listening to {self._config.mqtt.url}, encoder on {self._gateway.encoder.choice.name}")
+            log.info(
+                "running",
+                version=__version__,
+                broker=self._config.mqtt.url,
+                provider=self._gateway.encoder.choice.name,
+                reason=self._gateway.encoder.choice.reason,
+                stride=self._gateway.analyst.stride.reason,
+            )
+            await self._stop.wait()
+            sdnotify.stopping()
+            log.info("stopping")
+            await self._drain()
+            for worker in workers:
+                worker.cancel()
+        await asyncio.to_thread(self._publisher.stop)
+        self._gateway.close()
+        log.info("stopped")
+
+    async def _drain(self) -> None:
+        """Let what was taken be committed and read; the broker keeps what was not."""
+        await asyncio.to_thread(self._source.stop)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=10)
+        await self._gateway.analyse_ready()
+        self._publisher.notify()
+
+    def _offer(self, delivery: Delivery) -> bool:
+        """Take a delivery from the network thread unless too many wait."""
+        if self._pending >= self._config.intake.queue_chunks or self._stop.is_set():
+            return False
+        self._pending += 1
+        self._loop.call_soon_threadsafe(self._accept, delivery)
+        return True
+
+    def _accept(self, delivery: Delivery) -> None:
+        task = self._loop.create_task(self._take(delivery))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _take(self, delivery: Delivery) -> None:
+        chunk = delivery.chunk
+        self._contact[chunk.wearer, chunk.device] = chunk.contact
+        try:
+            await self._gateway.intake.accept(delivery)
+        finally:
+            self._pending -= 1
+        frontier = self._gateway.intake.frontier(chunk.wearer, chunk.device)
+        if frontier is not None:
+            self._source.publish_ack(chunk.wearer, chunk.device, *frontier)
+
+    def _stored(self, stored: Stored) -> None:
+        """Samples are committed and decided: the wearer's picture moves on."""
+        known = self._recordings.get(stored.recording_id)
+        if known is None or time.monotonic() - known[1] > CLOCK_S:
+            with self._gateway.reader.connect() as conn:
+                known = (queries.find_recording(conn, stored.recording_id), time.monotonic())
+            self._recordings[stored.recording_id] = known
+        recording = known[0]
+        self._board.heard(
+            recording,
+            next_sample=stored.horizon_sample,
+            last_sample_ns=recording.to_utc_ns(max(stored.horizon_sample - 1, 0)),
+            contact=self._contact.get((recording.wearer, recording.device)),
+        )
+
+    def _wake(self) -> None:
+        self._loop.call_soon_threadsafe(self._tick_now.set)
+
+    def _analysed(self) -> None:
+        """A batch is committed: subscribers first, then the picture of each wearer."""
+        self._alive_s = time.monotonic()
+        self._publisher.notify()
+        analyst = self._gateway.analyst
+        for recording, current in analyst.currents():
+            self._board.read(recording, current)
+
+    async def _tick(self) -> None:
+        """Decide holes whose time is up, and publish what changed about each wearer."""
+        while True:
+            await self._gateway.intake.tick()
+            update = self._board.tick()
+            for topic, payload in update.states:
+                self._publisher.retain(topic, payload)
+            if update.silences:
+                await self._tell_silences(update.silences)
+            self._tick_now.clear()
+            try:
+                await asyncio.wait_for(self._tick_now.wait(), TICK_S)
+            except TimeoutError:
+                continue
+
+    async def _tell_silences(self, silences: Sequence[tuple[Any, Change]]) -> None:
+        now_ns = self._clock.utc_ns()
+        messages = [
+            m for recording, change in silences for m in self._gateway.teller.messages(recording, [change], now_ns)
+        ]
+        job = self._gateway.writer.submit(lambda conn: outbox.add(conn, messages, now_ns=now_ns))
+        await asyncio.wrap_future(job)
+        self._publisher.notify()
+
+    async def _report(self) -> None:
+        """Leave fresh figures for `status`, and feed the watchdog while real work progresses."""
+        while True:
+            status = await self._status({})
+            now_ns = self._clock.utc_ns()
+            try:
+                job = self._gateway.writer.submit(lambda conn, s=status, n=now_ns: write_health(conn, s, n))  # type: ignore[misc]
+                await asyncio.wrap_future(job)
+            except AnyecgError as error:
+                log.warning("status_not_written", error=str(error))
+            stuck_s = self._gateway.analyst.lag_s() and time.monotonic() - self._alive_s
+            if stuck_s < STUCK_S:
+                sdnotify.watchdog()
+            sdnotify.status(
+                f"{len(self._board.links())} wearers, analysis {self._gateway.analyst.lag_s():.0f} s behind"
+            )
+            await asyncio.sleep(HEALTH_S)
+
+    async def _status(self, _request: dict[str, Any]) -> dict[str, Any]:
+        gateway = self._gateway
+        choice = gateway.encoder.choice
+        return {
+            "daemon": {
+                "pid": os.getpid(),
+                "version": __version__,
+                "uptime_s": round(time.monotonic() - self._started_s, 1),
+                "rss_mb": round(_rss_mb(), 1),
+            },
+            "encoder": {
+                "checkpoint": gateway.encoder.card.checkpoint,
+                "provider": choice.name,
+                "reason": choice.reason,
+                "stride": gateway.analyst.stride.reason,
+            },
+            "broker": {
+                "url": self._config.mqtt.url,
+                "source": self._source.snapshot(),
+                "publisher": asdict(self._publisher.status),
+            },
+            "intake": dict(gateway.intake.counters),
+            "writer": {**gateway.writer.counters, "depth": gateway.writer.depth},
+            "analysis": {
+                **gateway.analyst.counters,
+                "lag_s": round(gateway.analyst.lag_s(), 1),
+                "failures": gateway.failures["analysis"],
+                "last_failure": gateway.last_failure,
+                "dropped_messages": gateway.dropped_messages,
+            },
+            "queues": {
+                "chunks": self._pending,
+                "chunks_limit": self._config.intake.queue_chunks,
+                "outbox": await asyncio.to_thread(self._outbox_rows),
+            },
+            "links": self._board.links(),
+        }
+
+    def _outbox_rows(self) -> int:
+        with self._gateway.reader.connect() as conn:
+            return outbox.count(conn)
+
+    async def _import(self, request: dict[str, Any]) -> dict[str, Any]:
+        return await import_record(self._gateway, **request)
+
+    def _restore_board(self) -> None:
+        """Show each wearer as the last daemon left it, until its device speaks."""
+        with self._gateway.reader.connect() as conn:
+            for recording in queries.recordings(conn):
+                opened = conn.execute(
+                    select(tables.finding).where(
+                        tables.finding.c.recording_id == recording.id,
+                        tables.finding.c.state == "open",
+                        tables.finding.c.superseded_by.is_(None),
+                    )
+                ).mappings()
+                self._board.restore(
+                    recording,
+                    next_sample=recording.end_sample,
+                    last_sample_ns=recording.to_utc_ns(max(recording.end_sample - 1, 0)),
+                    received_ns=recording.last_received_ns,
+                    open_findings=[dict(row) for row in opened],
+                )
+
+
+def _rss_mb() -> float:
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * resource.getpagesize() / 2**20
