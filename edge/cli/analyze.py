@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from edge.cli.app import app, console, errors
+from edge.cli.app import app, console, errors, print_error
 from edge.errors import AnyecgError, BadInputError
 
 if TYPE_CHECKING:
@@ -52,22 +52,25 @@ def analyze(
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
     with Progress(*columns, TimeRemainingColumn(), console=errors, transient=True) as progress:
         for at, path in enumerate(records):
-            task = progress.add_task(f"{Path(path).name} ({at + 1}/{len(records)})", total=None)
+            task = progress.add_task(f"{at + 1}/{len(records)}", total=None)
             try:
                 analysis = _one(analyzer, path, lead, wfdb, json_dir, progress, task)
             except BadInputError as error:
                 refused += 1
-                errors.print(f"[red]bad input:[/] {error}", highlight=False, soft_wrap=True)
+                print_error("bad input", error)
             except AnyecgError as error:
                 failed += 1
-                errors.print(f"[red]failed:[/] {error}", highlight=False, soft_wrap=True)
+                print_error("failed", error)
             else:
                 _row(table, analysis)
             progress.remove_task(task)
     if table.row_count:
         console.print(table)
         console.print(
-            f"{analyzer.encoder.choice.reason}. Research software, not a medical device.", style="dim", soft_wrap=True
+            f"{analyzer.encoder.choice.reason}. Research software, not a medical device.",
+            style="dim",
+            markup=False,
+            soft_wrap=True,
         )
     if refused or failed:
         raise typer.Exit(2 if refused else 1)
@@ -96,7 +99,7 @@ def _one(
     if json_dir is not None:
         write_json(analysis, analyzer.identity, json_dir)
     for note in record.notes:
-        errors.print(f"[yellow]note:[/] {record.name}: {note}", highlight=False, soft_wrap=True)
+        errors.print(f"{record.name}: {note}", style="yellow", markup=False, highlight=False, soft_wrap=True)
     return analysis
 
 
@@ -119,17 +122,20 @@ def _make(folder: Path) -> None:
 
 
 def _table() -> Table:
+    from rich import box
     from rich.table import Table
 
-    table = Table(title="Analysis")
-    for name in ("record", "lead", "events"):
-        table.add_column(name)
-    for name in ("duration", "readable", "N", "S", "V", "other", "AF"):
+    table = Table(box=box.SIMPLE, pad_edge=False)
+    table.add_column("record (leads)")
+    for name in ("duration", "readable", "N", "S", "V", "F+Q", "AF"):
         table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("events")
     return table
 
 
 def _row(table: Table, analysis: Analysis) -> None:
+    from rich.markup import escape
+
     record = analysis.record
     count = {kind: sum(beat.type == kind for beat in analysis.beats) for kind in "NSV"}
     af_s = sum(s.end_sample - s.start_sample for s in analysis.rhythms if s.rhythm in ("AFIB", "AFL")) / record.fs_hz
@@ -137,14 +143,13 @@ def _row(table: Table, analysis: Analysis) -> None:
     for finding in analysis.findings:
         rules[finding.rule] = rules.get(finding.rule, 0) + 1
     table.add_row(
-        record.name,
-        " ".join(record.leads),
-        ", ".join(f"{n} {rule}" for rule, n in sorted(rules.items())) or "none",
+        escape(f"{record.name} ({', '.join(record.leads)})"),
         _clock(record.duration_s),
         f"{100 * analysis.readable_fraction:.1f} %",
         *(str(count[kind]) for kind in "NSV"),
         str(len(analysis.beats) - sum(count.values())),
         _clock(af_s),
+        ", ".join(f"{n} {rule}" for rule, n in sorted(rules.items())) or "none",
     )
 
 

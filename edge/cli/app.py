@@ -13,6 +13,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from edge.errors import AnyecgError, BadInputError
 
@@ -39,6 +40,11 @@ def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def print_error(kind: str, error: Exception) -> None:
+    """Write an error on one line; brackets in its text are text, not styles."""
+    errors.print(f"[red]{kind}:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
+
+
 def main() -> None:
     """Entry point: 0 done, 1 failed, 2 wrong usage or bad input."""
     from edge.cli import register
@@ -47,8 +53,8 @@ def main() -> None:
     try:
         app()
     except BadInputError as error:
-        errors.print(f"[red]bad input:[/] {error}", highlight=False)
+        print_error("bad input", error)
         raise SystemExit(2) from None
     except AnyecgError as error:
-        errors.print(f"[red]failed:[/] {error}", highlight=False)
+        print_error("failed", error)
         raise SystemExit(1) from None
