@@ -66,7 +66,7 @@ class Mqtt(Section):
     username: str | None = None
     """User name at the broker; none: anonymous."""
     password_file: Path | None = None
-    """File holding the password on its first line, not readable by everyone; relative to the configuration's folder."""
+    """File with the password on its first line, not for everyone to read; none: systemd's credential mqtt-password."""
     ca_file: Path | None = None
     """PEM file of the authority that signed the broker's certificate; none: the system's."""
     protocol: Literal["auto", "5", "3.1.1"] = "auto"
@@ -109,7 +109,10 @@ class Mqtt(Section):
 
         Raises `BadInputError` if the file is missing, readable by everyone or too large. An empty file is no password.
         """
-        return None if self.password_file is None else read_secret(self.password_file)
+        if self.password_file is not None:
+            return read_secret(self.password_file)
+        credential = Path(os.environ.get("CREDENTIALS_DIRECTORY", "/nonexistent")) / "mqtt-password"
+        return read_secret(credential) if credential.exists() else None
 
 
 class Intake(Section):

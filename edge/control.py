@@ -160,6 +160,23 @@ def request(state: Path, command: str, /, *, timeout_s: float = 30.0, **params: 
     return answer["result"]
 
 
+def is_served(state: Path) -> bool:
+    """Return whether a daemon listens on a state folder."""
+    return _is_served(state / FILE_NAME)
+
+
+def _is_served(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            with _address(path) as address:
+                probe.connect(address)
+        except PermissionError:
+            return True  # somebody's; `request` says what to do
+        except OSError:
+            return False
+    return True
+
+
 def _parse(line: bytes) -> tuple[str, Params]:
     try:
         request = json.loads(line)
@@ -178,9 +195,7 @@ def _line(document: Params) -> bytes:
 
 
 def _listen(path: Path) -> socket.socket:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe, contextlib.suppress(OSError):
-        with _address(path) as address:
-            probe.connect(address)
+    if _is_served(path):
         raise AnyecgError(f"a gateway already answers on {path}")
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:

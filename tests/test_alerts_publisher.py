@@ -297,3 +297,26 @@ def test_no_fallback_when_5_is_asked_for(tmp_path: Path, monkeypatch: pytest.Mon
         until(lambda: publisher.status.link == "unreachable")
         assert "MQTT 5" in publisher.status.reason
         assert publisher.status.connections == 0
+
+
+def test_backoff_grows_to_its_limit_with_jitter() -> None:
+    backoff = Backoff(first_s=0.5, longest_s=60)
+    for attempt, top_s in [(0, 0.5), (3, 4.0), (7, 60.0), (10_000, 60.0)]:
+        waits_s = [backoff.wait_s(attempt) for _ in range(200)]
+        assert 0.1 * top_s <= min(waits_s) < 0.4 * top_s
+        assert 0.7 * top_s < max(waits_s) <= top_s
+
+
+def test_status_does_not_wait_for_the_publisher(tmp_path: Path) -> None:
+    """`notify` and `retain` before the broker is there cost nothing and are not lost."""
+    broker = Mosquitto(tmp_path / "broker")
+    with store(tmp_path) as (writer, reader), publishing(settings(broker.url), writer, reader) as publisher:
+        until(lambda: publisher.status.link == "unreachable")
+        put(writer, numbered(0))
+        for _ in range(10_000):
+            publisher.notify()
+        with broker, Subscriber(broker.port) as ear:
+            until(lambda: numbers(ear) == [0])
+            put(writer, numbered(1))
+            publisher.notify()
+            until(lambda: numbers(ear) == [0, 1])

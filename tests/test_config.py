@@ -131,6 +131,17 @@ def test_password_file(tmp_path: Path) -> None:
         mqtt.password()
 
 
+def test_password_as_a_systemd_credential(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    assert config.Mqtt().password() is None
+    (tmp_path / "mqtt-password").write_text("\n")
+    (tmp_path / "mqtt-password").chmod(0o400)
+    assert config.Mqtt().password() is None
+    (tmp_path / "mqtt-password").chmod(0o600)
+    (tmp_path / "mqtt-password").write_text("open sesame\n")
+    assert config.Mqtt().password() == "open sesame"
+
+
 @pytest.mark.parametrize(
     ("keys", "line"),
     [

@@ -215,8 +215,10 @@ def test_a_second_daemon_is_refused(tmp_path: Path) -> None:
             async with ControlServer(tmp_path, {}):
                 pass
         assert await ask(tmp_path, "echo") == {}
+        assert control.is_served(tmp_path)
 
     served(tmp_path, work)
+    assert not control.is_served(tmp_path)
 
 
 def test_a_deep_state_folder_works(tmp_path: Path) -> None:
