@@ -6,7 +6,7 @@ Batch `step` depends on the seed and the step alone, so that a resumed training 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,9 @@ BATCH_S = 480
 """ECG seconds per batch."""
 TWO_LEADS = 0.25
 """Share of batches with two leads."""
+
+MIXED_LEADS = 0.35
+"""Share of crops of two-lead records whose leads are mixed at a random angle: a lead that nobody wore."""
 
 _NEAR_FRAMES = 1.5
 _BEAT_STEP = MODEL_FS_HZ // BEAT_FS_HZ
@@ -110,7 +113,12 @@ class Sampler:
         if rng.random() < 0.03:
             start = -int(rng.integers(0, length_s // 2))
         order = rng.permutation(record.ecg.shape[0])[:leads]
-        return crop_of(record, order, start, length_s, leads)
+        crop = crop_of(record, order, start, length_s, leads)
+        if self._noise is not None and record.ecg.shape[0] > 1 and rng.random() < MIXED_LEADS:
+            both = crop_of(record, np.arange(2), start, length_s, 2).ecg
+            angle = rng.uniform(0, 2 * np.pi, (leads, 1))
+            crop = replace(crop, ecg=(np.cos(angle) * both[:1] + np.sin(angle) * both[1:]).astype(np.float32))
+        return crop
 
 
 def crop_of(record: Record, order: NDArray[np.int64], start: int, length_s: int, leads: int) -> Crop:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 UNREADABLE_SNR_DB = -6.0
 """Below it a second counts as unreadable and its beats as unknown; up to `READABLE_SNR_DB` quality is undecided."""
 READABLE_SNR_DB = 0.0
+_FILTER_P = 0.4
 _FLAT_P, _NOISE_P, _STRETCH_P, _MISSING_P, _HUM_P, _QUANTISE_P = 0.03, 0.45, 0.3, 0.12, 0.1, 0.25
 
 
@@ -46,6 +47,8 @@ def spoil(rng: np.random.Generator, crop: Crop, noise: Noise) -> Crop:
     gain = np.exp(rng.uniform(np.log(0.5), np.log(2.0), (crop.ecg.shape[0], 1)))
     sign = np.where(rng.random((crop.ecg.shape[0], 1)) < 0.15, -1, 1)
     crop = replace(crop, ecg=(crop.ecg * gain * sign).astype(np.float32))
+    if rng.random() < _FILTER_P:
+        crop = replace(crop, ecg=_filtered(rng, crop.ecg))
     if rng.random() < _FLAT_P:
         crop = _flat(rng, crop)
     if rng.random() < _NOISE_P:
@@ -63,6 +66,21 @@ def spoil(rng: np.random.Generator, crop: Crop, noise: Noise) -> Crop:
         ecg[dead] = np.nan if rng.random() < 0.5 else np.float32(0)
         crop = replace(crop, ecg=ecg)
     return crop
+
+
+def _filtered(rng: np.random.Generator, ecg: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Blur or sharpen, and take away slow waves, as other front ends do."""
+    blur = np.hanning(int(rng.choice((5, 7, 9))))
+    slow = np.ones(int(rng.integers(40, 128)))
+    detail, drift = float(rng.uniform(-0.8, 0.6)), float(rng.uniform(0, 0.7))
+    out = np.empty_like(ecg)
+    for lead, values in enumerate(ecg):
+        missing = np.isnan(values)
+        x = np.where(missing, np.float32(0), values)
+        smooth = np.convolve(x, blur / blur.sum(), "same")
+        out[lead] = x + detail * (x - smooth) - drift * np.convolve(x, slow / slow.size, "same")
+        out[lead, missing] = np.nan
+    return out
 
 
 def _stretch(crop: Crop, factor: float) -> Crop:

@@ -33,7 +33,7 @@ class Settings:
     steps: int = 6500
     peak_lr: float = 2e-3
     warm_up: int = 200
-    weight_decay: float = 0.02
+    weight_decay: float = 0.05
     average: float = 0.998
     seed: int = 1
 
@@ -64,6 +64,7 @@ class Trainer:
     def train(self, batch: Batch) -> dict[str, float]:
         """Take one step; return the loss of each head."""
         self.network.train()
+        torch.manual_seed(self.settings.seed * 1_000_003 + self.step)
         for group in self.optimiser.param_groups:
             group["lr"] = self.settings.lr(self.step)
         with torch.autocast("cpu", torch.bfloat16):
