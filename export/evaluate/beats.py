@@ -7,7 +7,8 @@ paced records are scored apart by choosing records, not here.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -121,6 +122,12 @@ def _of_class(counts: NDArray[np.int64], label: int, forgiven: Sequence[int]) ->
     tp = int(counts[label, label])
     wrong = int(counts[:, label].sum()) - tp - sum(int(counts[row, label]) for row in forgiven)
     return Score(tp, int(counts[label].sum()) - tp, wrong)
+
+
+def figures(score: Score) -> dict[str, Any]:
+    """Return counts and rates of a score, rates in per cent, None where undefined."""
+    rates = {name: round(100 * float(getattr(score, name)), 2) for name in ("se", "ppv", "f1")}
+    return asdict(score) | {name: None if np.isnan(value) else value for name, value in rates.items()}
 
 
 def average(scores: Iterable[Score]) -> tuple[float, float]:

@@ -24,6 +24,14 @@ def markdown(found: Figures) -> str:
         f"vfdb: {found['vfdb']['noise_seconds_unread']} of {found['vfdb']['noise_seconds']} seconds marked NOISE were "
         "left unread.",
     ]
+    if "noise" in found:
+        noisy = [
+            (f"{len(found['noise']['records'])} mitdb records, one lead, {snr}", kind, *_rates(one[kind]))
+            for snr, one in found["noise"].items()
+            if snr != "records"
+            for kind in ("qrs", "V")
+        ]
+        lines += ["", *_table(("in electrode motion", "class", "Se", "PPV", "F1", "TP", "FN", "FP"), noisy)]
     if "cinc2017" in found:
         rows = [
             (f"cinc2017, {found['cinc2017']['records']} records", name, *_rates(found["cinc2017"][name]), one["auc"])

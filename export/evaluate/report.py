@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -16,17 +15,13 @@ from export.datasets.record import Record
 from export.datasets.splits import DS2, PACED, Part
 from export.evaluate import beats as ec57
 from export.evaluate import rhythms
-from export.evaluate.beats import Beats, Score
+from export.evaluate.beats import Beats, Score, figures
+from export.evaluate.noise import noise_figures
 from export.evaluate.reading import Reading, read
 
 Figures = dict[str, Any]
-_ROW = ("se", "ppv", "f1")
-
-
-def figures(score: Score) -> Figures:
-    """Return counts and rates of a score, rates in per cent."""
-    rates = {name: round(100 * float(getattr(score, name)), 2) for name in _ROW}
-    return asdict(score) | {name: None if np.isnan(value) else value for name, value in rates.items()}
+NOISY = DS2[::2]
+"""Test records of the noise stress test: every second one."""
 
 
 def beat_figures(encoder: Encoder, db: str, part: Part, leads: tuple[int, ...], skip_s: float) -> Figures:
@@ -165,5 +160,6 @@ def evaluate(encoder: Encoder, part: Part) -> tuple[Figures, Mapping[str, float]
     if part == "test":
         if sorted(found["mitdb"]["per_record"]) != sorted(DS2):
             raise AssertionError("the test part of mitdb is DS2")
+        found["noise"] = noise_figures(encoder, NOISY)
         found["cinc2017"], thresholds = cinc2017_figures(encoder)
     return found, thresholds
