@@ -247,14 +247,24 @@ def test_quality_has_hysteresis() -> None:
 
 
 def test_flat_and_asystole_are_told_apart() -> None:
-    def low(amplitude: float, rhythm: str) -> set[str]:
-        script = Script(60).train(0.4, 20, 75).train(40, 59.9, 75).say(rhythm, 20, 40)
-        return play(script.fill(script.amplitude_mv, amplitude, 20, 40)).rules()
+    def low(amplitude: float, rhythm: str, end: int = 40) -> set[str]:
+        script = Script(60).train(0.4, 19.9, 75).train(end + 0.1, 59.9, 75).say(rhythm, 20, end)
+        return play(script.fill(script.amplitude_mv, amplitude, 20, end)).rules()
 
     assert low(0.05, "ASYS") == {"flat"}  # about 0.006 mV: nothing on skin is that still
     assert low(0.25, "ASYS") == {"asystole", "pause"}  # about 0.03 mV
     assert "flat" in low(0.25, "N")
     assert "asystole" not in low(0.25, "N")
+    assert low(0.05, "N", end=22) == {"pause"}  # as still as that between two beats: a pause, told with the next beat
+
+
+def test_a_line_that_was_dead_stays_flat_until_it_lives() -> None:
+    script = Script(80).train(0.4, 19.9, 75).train(60.1, 79.9, 75).say("ASYS", 20, 60)
+    for second in range(20, 60):
+        script.amplitude_mv[second] = 0.05 if second % 10 < 4 else 0.25
+    run = play(script)
+    assert [f.rule for f in run.findings()] == ["flat"]
+    assert run.findings("flat")[0].end_sample == 60 * 250
 
 
 def test_escalation_keeps_the_id() -> None:

@@ -57,10 +57,11 @@ class SignalLimits(Limits):
 
     meaning: ClassVar[str] = (
         "Every second is exactly one of gap, lead_off, flat, unreadable and readable, tried in this order. Beats, "
-        "rates and rhythms come from readable seconds only. A line without any life (`dead_mv`) is flat at once, "
-        "whatever the encoder says: skin contact always shows more. A very low one (`flat_mv`) is flat after "
-        "`flat_s`, unless the encoder reads asystole (`asystole_score`) in it: P waves, drift and escape attempts "
-        "are signs of a heart, their absence is not."
+        "rates and rhythms come from readable seconds only. Flat or asystole? A line without any life (`dead_mv`) for "
+        "`flat_s` is flat whatever the encoder says, for an electrode on skin always shows more; meanwhile no pause "
+        "opens without a next beat. A low one (`flat_mv`) is flat after the same time unless the encoder reads "
+        "asystole (`asystole_score`) in it. It stays flat until it rises above `flat_mv`. Anything livelier without "
+        "beats (P waves, drift, tremor) is asystole if the encoder agrees."
     )
     source: ClassVar[str] = (
         "IEC 60601-2-47 allows 0.05 mV of noise peak to peak; the quietest asystole second of vfdb has 0.055 mV"
@@ -70,9 +71,9 @@ class SignalLimits(Limits):
     max_clipped: float = _limit(0.25, "share", "more samples at the digital limits than this: unreadable", 0, 1)
     min_present: float = _limit(0.5, "share", "less recorded than this: gap", 0, 1)
     whole_present: float = _limit(0.98, "share", "less recorded than this: no RR interval through it", 0, 1)
-    dead_mv: float = _limit(0.02, "mV", "peak to peak of every lead below: flat", 0, 1)
-    flat_mv: float = _limit(0.05, "mV", "peak to peak of every lead below: flat unless asystole", 0, 1)
-    flat_s: float = _limit(3, "s", "so long must a low line last to be flat", 1, 60)
+    dead_mv: float = _limit(0.02, "mV", "a line that stays within this is dead", 0, 1)
+    flat_mv: float = _limit(0.05, "mV", "a line that stays within this is low", 0, 1)
+    flat_s: float = _limit(3, "s", "so long must a dead or low line last to be flat", 1, 60)
     asystole_score: float = _limit(0.5, "", "P(asystole) that keeps a low line from being flat", 0, 1)
 
 
@@ -266,6 +267,7 @@ class FlatRule(SignalRule):
     )
     source: ClassVar[str] = "our choice"
     severity: Severity = "advisory"
+    min_s: float = _limit(3, "s", "so long before it opens", 1, 3600)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,6 +27,8 @@ class Second:
     """One of `SIGNALS`."""
     whole: bool
     """Readable and complete: an RR interval may run through it."""
+    doubtful: bool
+    """Readable so far, but without life: it may turn out to be the beginning of a flat line."""
     present_s: float
     quality: float | None
     rhythm: tuple[float, ...]
@@ -61,12 +63,16 @@ class Second:
 class SignalJudge(Part):
     """Judges seconds in order; carries the hysteresis of quality and the length of a low line."""
 
-    STATE: ClassVar[tuple[str, ...]] = ("good", "low_s")
+    STATE: ClassVar[tuple[str, ...]] = ("good", "low_s", "dead_s", "flat")
 
     def __init__(self, limits: SignalLimits) -> None:
         self._limits = limits
         self.good = False
         self.low_s = 0
+        """Seconds in a row below `flat_mv`."""
+        self.dead_s = 0
+        """Seconds in a row below `dead_mv`."""
+        self.flat = False
 
     def seconds(self, hop: HopScores) -> list[Second]:
         """Return the seconds of a hop."""
@@ -81,6 +87,7 @@ class SignalJudge(Part):
         return Second(
             index=hop.k * HOP_S + i,
             signal=signal,
+            doubtful=signal == "readable" and self.dead_s > 0,
             whole=signal == "readable" and present >= limits.whole_present,
             present_s=present,
             quality=None if np.isnan(quality) else quality,
@@ -90,19 +97,27 @@ class SignalJudge(Part):
     def _signal(self, hop: HopScores, i: int, present: float, quality: float, asystole: float) -> str:
         limits = self._limits
         if present < limits.min_present or np.isnan(quality):
-            self.good, self.low_s = False, 0
+            self.good, self.low_s, self.dead_s, self.flat = False, 0, 0, False
             return "gap"
         self.good = quality >= (limits.quality_off if self.good else limits.quality_on)
-        span_mv = _span_mv(hop, i)
-        self.low_s = self.low_s + 1 if span_mv < limits.flat_mv else 0
+        self._follow_flat(_span_mv(hop, i), asystole)
         if hop.contact_off[i]:
             return "lead_off"
-        low = self.low_s >= limits.flat_s and asystole < limits.asystole_score
-        if span_mv < limits.dead_mv or low:
+        if self.flat:
             return "flat"
         if not self.good or hop.clipped[i] > limits.max_clipped:
             return "unreadable"
         return "readable"
+
+    def _follow_flat(self, span_mv: float, asystole: float) -> None:
+        limits = self._limits
+        if span_mv >= limits.flat_mv:
+            self.low_s, self.dead_s, self.flat = 0, 0, False
+            return
+        self.low_s += 1
+        self.dead_s = self.dead_s + 1 if span_mv < limits.dead_mv else 0
+        if self.dead_s >= limits.flat_s or (self.low_s >= limits.flat_s and asystole < limits.asystole_score):
+            self.flat = True
 
 
 def _span_mv(hop: HopScores, i: int) -> float:

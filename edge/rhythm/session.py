@@ -31,12 +31,14 @@ _VENTRICULAR = 0.5
 class _Progress(Part):
     """Where the fold stands."""
 
-    STATE: ClassVar[tuple[str, ...]] = ("next_k", "pending", "signal", "quality")
+    STATE: ClassVar[tuple[str, ...]] = ("next_k", "pending", "doubtful", "signal", "quality")
 
     def __init__(self) -> None:
         self.next_k = 0
         self.pending: list[Any] = []
         """[end, readable, whole, af] of the second whose last beats are not decided yet; empty at the start."""
+        self.doubtful = False
+        """Whether the newest second may yet turn out to be part of a flat line."""
         self.signal = "gap"
         self.quality: float | None = None
 
@@ -153,7 +155,7 @@ class RhythmSession:
             if pending and pending[0] <= frontier:
                 self._leave()
         if self._progress.pending:
-            self._silence.check(frontier, self._progress.pending[3])
+            self._wait(frontier, self._progress.pending[3])
         return beats, spans
 
     def _enter(self, second: Second) -> list[RhythmSpan]:
@@ -164,15 +166,16 @@ class RhythmSession:
         af = rhythm in AF or (second.readable and sum(second.rhythm[i] for i in _AF_SCORES) >= 0.5)
         self._progress.pending = [second.end, second.readable, second.whole, af]
         if not second.whole:
-            self._silence.check(second.start, af)
+            self._wait(second.start, af)
             heart.break_at(None)
         elif second.ventricular >= _VENTRICULAR:
-            self._silence.check(second.start, af)
+            self._wait(second.start, af)
             heart.hush(second.end)
         else:
             if heart.silent_from is None:
                 heart.hush(second.start)
             heart.hear(second.asystole)
+        self._progress.doubtful = second.doubtful
         self._trends.second(second, rhythm)
         for signal, stretch in self._signals.items():
             stretch.advance(second.start)
@@ -192,13 +195,18 @@ class RhythmSession:
         else:
             self._af.advance(second.start)
 
+    def _wait(self, now: float, af: bool) -> None:
+        """Judge the silence that lasts at `now`."""
+        if not self._progress.doubtful:
+            self._silence.check(now, af)
+
     def _leave(self) -> None:
         """End a second all of whose beats are known."""
         end, _, whole, af = self._progress.pending
         if not whole:
             self._heart.break_at(None)
         else:
-            self._silence.check(end, af)
+            self._wait(end, af)
         for rule in (self._rates, self._ectopy, self._vt):
             rule.advance(end)
         self._progress.pending = []
