@@ -35,8 +35,8 @@ MINUTE = timedelta(minutes=1)
 
 
 def berlin(day: int, hour: int, minute: int = 0, second: float = 0) -> datetime:
-    """A local time in Berlin, March 2026."""
-    return datetime(2026, 3, day, hour, minute, tzinfo=BERLIN) + timedelta(seconds=second)
+    """A local time in Berlin, March 2026, in UTC: differences across the change of clocks are real time."""
+    return datetime(2026, 3, day, hour, minute, tzinfo=BERLIN).astimezone(UTC) + timedelta(seconds=second)
 
 
 def utc_ns(at: datetime) -> int:
@@ -222,7 +222,7 @@ def _finding(conn: Connection, recording_id: int, start0: datetime, row: tuple, 
 
 def _ann(conn: Connection) -> None:
     recording_id = _recording(conn, "ann", "Europe/Berlin", "patch", ANN_START, NOW, "live")
-    at, minute = ANN_START.astimezone(UTC), 0
+    at, minute = ANN_START, 0
     while at < NOW:
         _trend(conn, recording_id, minute, at, ann_minute(at))
         at, minute = at + MINUTE, minute + 1
@@ -256,7 +256,7 @@ def waveform(n: int) -> np.ndarray:  # type: ignore[type-arg]
 
 
 def _bob(conn: Connection) -> None:
-    start = datetime(2026, 3, 28, 22, tzinfo=NEW_YORK)
+    start = datetime(2026, 3, 28, 22, tzinfo=NEW_YORK).astimezone(UTC)
     end = start + timedelta(hours=2)
     recording_id = _recording(conn, "bob", "America/New_York", "strap", start, end, "import")
     for minute in range(120):
@@ -266,7 +266,7 @@ def _bob(conn: Connection) -> None:
 
 
 def _cyd(conn: Connection) -> None:
-    start = datetime(2026, 3, 29, 21, tzinfo=TOKYO)
+    start = datetime(2026, 3, 29, 21, tzinfo=TOKYO).astimezone(UTC)
     recording_id = _recording(conn, "cyd", "Asia/Tokyo", HOSTILE[:64], start, start + timedelta(hours=1), "live")
     for minute in range(60):
         _trend(conn, recording_id, minute, start + minute * MINUTE, (None, {}, 0.0, 60.0))

@@ -1,0 +1,76 @@
+"""`anyecg strip`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edge.cli.app import DEFAULT_STATE, JsonOption, StateOption, app, console, errors, print_json
+from edge.errors import BadInputError
+
+if TYPE_CHECKING:
+    from edge.report.strip import Strip
+
+
+@app.command()
+def strip(
+    event: Annotated[str | None, typer.Option("--event", help="An event, by id or its beginning.")] = None,
+    wearer: Annotated[str | None, typer.Option("--wearer", help="With --at: whose recording.")] = None,
+    at: Annotated[str | None, typer.Option("--at", help="Where the strip begins, in the wearer's time zone.")] = None,
+    seconds: Annotated[float, typer.Option("--seconds", help="Length, 1 to 60 s.")] = 10.0,
+    record: Annotated[Path | None, typer.Option("--record", help="A WFDB record or EDF file instead.")] = None,
+    from_s: Annotated[float | None, typer.Option("--from", help="With --record: first second.")] = None,
+    to_s: Annotated[float | None, typer.Option("--to", help="With --record: last second.")] = None,
+    lead: Annotated[str | None, typer.Option("--lead", help="Only this lead.")] = None,
+    png: Annotated[Path | None, typer.Option("--png", help="Write it as PNG, 25 mm/s and 10 mm/mV.")] = None,
+    state: StateOption = DEFAULT_STATE,
+    as_json: JsonOption = False,
+) -> None:
+    """Draw a few seconds of ECG: --event ID, or --wearer W --at TIME, or --record PATH --from S --to S."""
+    if sum(choice is not None for choice in (event, at, record)) != 1:
+        raise BadInputError("say which strip: --event ID, or --wearer W --at TIME, or --record PATH --from S --to S")
+    if record is not None:
+        from edge.report.strip import of_record
+        from edge.sources.record import read_record
+
+        start_s = 0.0 if from_s is None else from_s
+        drawn = of_record(
+            read_record(record, None if lead is None else [int(lead) if lead.isdigit() else lead]),
+            start_s,
+            start_s + seconds if to_s is None else to_s,
+        )
+    else:
+        drawn = _from_store(state, event, wearer, at, seconds, lead)
+    if png is not None:
+        from edge.report.paper import write_png
+
+        width, height = write_png(drawn, png)
+        errors.print(f"{png}: {width} x {height} pixels", highlight=False, markup=False)
+    if as_json:
+        print_json(drawn.as_json() | {"png": None if png is None else str(png)})
+    elif png is None:
+        from edge.report.terminal import draw
+
+        unicode_ok = (console.encoding or "").lower().startswith("utf")
+        for line in draw(drawn, console.width, ascii_only=not unicode_ok):
+            console.print(line, highlight=False, markup=False, no_wrap=True, crop=True)
+
+
+def _from_store(
+    state: Path, event: str | None, wearer: str | None, at: str | None, seconds: float, lead: str | None
+) -> Strip:
+    from edge.assistant.localtime import parse_instant, zone
+    from edge.cli.read import reading
+    from edge.clock import SystemClock
+    from edge.report.strip import of_event, of_wearer
+    from edge.store import queries
+
+    with reading(state) as conn:
+        if event is not None:
+            return of_event(conn, event, seconds, lead)
+        if wearer is None or at is None:
+            raise BadInputError("--at needs --wearer: the time is read in the wearer's time zone")
+        tz = zone(queries.find_wearer(conn, wearer).timezone)
+        return of_wearer(conn, wearer, parse_instant(at, SystemClock().utc_ns(), tz), seconds, lead)

@@ -1,0 +1,186 @@
+"""A few seconds of ECG with what was read in them, ready to be drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Connection
+
+from edge.assistant.localtime import iso_utc, show, zone
+from edge.chunk import MISSING
+from edge.encoder.contract import BEAT_CLASSES
+from edge.errors import BadInputError
+from edge.sources.record import Record
+from edge.store import queries, waveform
+
+MIN_S, MAX_S = 1.0, 60.0
+AS_RECORDED = "none (as recorded)"
+FOOTER = "Research software, not a medical device"
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A finding over the strip, in seconds from its start; it may begin before and end after it."""
+
+    label: str
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Strip:
+    """One recording's span."""
+
+    title: str
+    when: str
+    """Local time of the first sample with its zone, or what is known instead."""
+    start_ns: int | None
+    leads: tuple[str, ...]
+    fs_hz: float
+    mv: NDArray[np.float32]
+    """[leads, n], NaN where nothing was recorded."""
+    beats: tuple[tuple[float, str], ...]
+    """(seconds from the start, AAMI class)."""
+    marks: tuple[Mark, ...]
+    filter_band: str = AS_RECORDED
+
+    @property
+    def seconds(self) -> float:
+        return int(self.mv.shape[1]) / self.fs_hz
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything drawn; a missing sample is null."""
+        return {
+            "title": self.title,
+            "start": None if self.start_ns is None else iso_utc(self.start_ns),
+            "local_time": self.when,
+            "seconds": self.seconds,
+            "fs_hz": self.fs_hz,
+            "filter": self.filter_band,
+            "mv": {
+                lead: [round(float(v), 4) if np.isfinite(v) else None for v in row]
+                for lead, row in zip(self.leads, self.mv, strict=True)
+            },
+            "beats": [{"t_s": round(t, 4), "type": kind} for t, kind in self.beats],
+            "marks": [
+                {"label": m.label, "start_s": round(m.start_s, 4), "end_s": round(m.end_s, 4)} for m in self.marks
+            ],
+        }
+
+
+def check_seconds(seconds: float) -> float:
+    """Return `seconds` if a strip can be that long.
+
+    Raises:
+        BadInputError: shorter than `MIN_S` or longer than `MAX_S`.
+    """
+    if not MIN_S <= seconds <= MAX_S:
+        raise BadInputError(f"a strip of {seconds:g} s: choose {MIN_S:g} to {MAX_S:g} s")
+    return seconds
+
+
+def of_event(conn: Connection, event_id: str, seconds: float, lead: str | None = None) -> Strip:
+    """Return the strip around a finding: all of it if it fits, else its beginning with a fifth of lead-in."""
+    row = queries.find_finding(conn, event_id)
+    recording = queries.find_recording(conn, row["recording_id"])
+    length_s = (row["end_sample"] - row["start_sample"]) / recording.fs_hz
+    before_s = max((check_seconds(seconds) - length_s) / 2, seconds / 5)
+    first = max(row["start_sample"] - round(before_s * recording.fs_hz), 0)
+    return _stored(conn, recording, first, seconds, lead, event=row)
+
+
+def of_wearer(conn: Connection, wearer: str, at_ns: int, seconds: float, lead: str | None = None) -> Strip:
+    """Return the strip that begins at `at_ns`, of the device that recorded most of it.
+
+    Raises:
+        BadInputError: no recording covers any of it.
+    """
+    check_seconds(seconds)
+    tz = zone(queries.find_wearer(conn, wearer).timezone)
+    best: tuple[int, queries.Recording, int] | None = None
+    for recording in queries.recordings(conn, wearer):
+        for first, last in recording.sample_spans(at_ns, at_ns + round(seconds * queries.NS)):
+            if best is None or last - first > best[0]:
+                best = (last - first, recording, first)
+    if best is None:
+        known = queries.recorded_range(conn, wearer)
+        span = f"; recordings reach from {show(known[0], tz)} to {show(known[1], tz)}" if known else ""
+        raise BadInputError(f"nothing of {wearer} was recorded at {show(at_ns, tz)}{span}")
+    return _stored(conn, best[1], best[2], seconds, lead)
+
+
+def of_record(record: Record, from_s: float, to_s: float) -> Strip:
+    """Return a span of a recording on disk; no beats, since nothing has read it."""
+    check_seconds(to_s - from_s)
+    if not 0 <= from_s < record.duration_s:
+        raise BadInputError(f"{record.name} lasts {record.duration_s:.1f} s: nothing begins at {from_s:g} s")
+    first, last = round(from_s * record.fs_hz), round(to_s * record.fs_hz)
+    samples = record.samples[:, first : min(last, record.n)]
+    start_ns = None if record.start_utc_ns is None else record.start_utc_ns + round(from_s * queries.NS)
+    clock = "" if start_ns is None else f", {show(start_ns, ZoneInfo('UTC'))} by the file's clock"
+    return Strip(
+        title=f"record {record.name}",
+        when=f"from {from_s:g} s{clock}",
+        start_ns=start_ns,
+        leads=record.leads,
+        fs_hz=record.fs_hz,
+        mv=_millivolts(samples, record.uv_per_lsb),
+        beats=(),
+        marks=(),
+    )
+
+
+def _stored(
+    conn: Connection,
+    recording: queries.Recording,
+    first: int,
+    seconds: float,
+    lead: str | None,
+    event: dict[str, Any] | None = None,
+) -> Strip:
+    last = first + round(seconds * recording.fs_hz)
+    rows = _lead_rows(recording, lead)
+    data = waveform.read(conn, recording.id, first, last)
+    start_ns = recording.to_utc_ns(first)
+    tz = zone(queries.find_wearer(conn, recording.wearer).timezone)
+    found = queries.findings(
+        conn, wearer=recording.wearer, start_ns=start_ns, end_ns=recording.to_utc_ns(last), limit=20
+    )
+    shown = [
+        row for row in found if row["recording_id"] == recording.id and (event is None or row["id"] != event["id"])
+    ]
+    marks = [_mark(row, first, recording.fs_hz) for row in ([event] if event else []) + shown]
+    beats = queries.beats(conn, recording, first, last)
+    named = f"event {event['id']}: {event['rule']}, {event['severity']}" if event else ""
+    return Strip(
+        title="   ".join(part for part in (f"{recording.wearer} / {recording.device}", named) if part),
+        when=show(start_ns, tz),
+        start_ns=start_ns,
+        leads=tuple(recording.leads[n] for n in rows),
+        fs_hz=recording.fs_hz,
+        mv=_millivolts(data.samples[rows], [recording.uv_per_lsb[n] for n in rows]),
+        beats=tuple(((int(b["sample"]) - first) / recording.fs_hz, BEAT_CLASSES[int(b["type"])]) for b in beats),
+        marks=tuple(marks),
+    )
+
+
+def _mark(row: dict[str, Any], first: int, fs_hz: float) -> Mark:
+    return Mark(row["rule"], (row["start_sample"] - first) / fs_hz, (row["end_sample"] - first) / fs_hz)
+
+
+def _lead_rows(recording: queries.Recording, lead: str | None) -> list[int]:
+    if lead is None:
+        return list(range(len(recording.leads)))
+    if lead in recording.leads:
+        return [recording.leads.index(lead)]
+    raise BadInputError(f"there is no lead {lead!r} in this recording: {', '.join(recording.leads)}")
+
+
+def _millivolts(samples: NDArray[np.int32], uv_per_lsb: Sequence[float]) -> NDArray[np.float32]:
+    scale = np.asarray(uv_per_lsb, np.float64)[:, None] / 1000
+    return np.where(samples == MISSING, np.nan, samples * scale).astype(np.float32)
