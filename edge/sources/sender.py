@@ -83,6 +83,8 @@ class Sender:
         self._held: dict[int, Chunk] = {}
         self._outbox: deque[int] = deque()
         self._in_flight: set[int] = set()
+        self._published_early: set[int] = set()
+        """Confirmed before `publish` returned their number."""
         self._refusal: str | None = None
         self._progress = threading.Condition(threading.RLock())
         self._progress_s = self._clock.monotonic_s()
@@ -165,6 +167,7 @@ class Sender:
         client.subscribe(ack_topic(self.stream.wearer, self.stream.device), qos=1)
         with self._progress:
             self._in_flight.clear()
+            self._published_early.clear()
             if self._link.connections > 1:
                 self._send_again()
 
@@ -184,7 +187,10 @@ class Sender:
 
     def published(self, mid: int, failure: str | None) -> None:
         with self._progress:
-            self._in_flight.discard(mid)
+            if mid in self._in_flight:
+                self._in_flight.remove(mid)
+            else:
+                self._published_early.add(mid)
             if failure is not None:
                 self._refusal = failure
                 self._progress.notify_all()
@@ -198,16 +204,25 @@ class Sender:
             if self._held and self._clock.monotonic_s() - self._progress_s > self._wait_s and not self._outbox:
                 self._wait_s = min(2 * self._wait_s, max(self._resend_s, RESEND_MAX_S))
                 self._send_again()
+        # paho holds a lock of its own while it calls `published`: never publish while holding ours
+        while (chunk := self._next_chunk()) is not None:
+            info = client.publish(chunk_topic(chunk.wearer, chunk.device), encode(chunk), qos=1)
+            with self._progress:
+                self._sent += 1
+                if info.mid in self._published_early:
+                    self._published_early.remove(info.mid)
+                else:
+                    self._in_flight.add(info.mid)
+        return min(1.0, self._wait_s / 4)
+
+    def _next_chunk(self) -> Chunk | None:
+        """Take the next chunk to transmit, None if there is none or the broker wants no more yet."""
+        with self._progress:
             while self._outbox and len(self._in_flight) < self._link.receive_maximum:
                 chunk = self._held.get(self._outbox.popleft())
-                if chunk is None:
-                    continue
-                info = client.publish(
-                    chunk_topic(chunk.wearer, chunk.device), encode(replace(chunk, oldest=min(self._held))), qos=1
-                )
-                self._in_flight.add(info.mid)
-                self._sent += 1
-        return min(1.0, self._wait_s / 4)
+                if chunk is not None:
+                    return replace(chunk, oldest=min(self._held))
+        return None
 
     def _send_again(self) -> None:
         self._outbox.clear()
