@@ -253,11 +253,11 @@ def test_refused_credentials_are_an_operators_matter(tmp_path: Path) -> None:
 
 
 def test_a_refused_topic_waits_and_the_others_go_on(tmp_path: Path) -> None:
-    acl = "topic write anyecg/v1/cellar/status\ntopic write anyecg/v1/cellar/bert/#\n"
+    acl = "topic read #\ntopic write anyecg/v1/cellar/status\ntopic write anyecg/v1/cellar/bert/#\n"
     with Mosquitto(tmp_path / "broker", acl=acl) as broker, store(tmp_path) as (writer, reader):
         mine, other = "anyecg/v1/cellar/anna/events", "anyecg/v1/cellar/bert/events"
         put(writer, *(numbered(n, topic=mine if n % 2 else other) for n in range(60)))
-        with publishing(settings(broker.url), writer, reader) as publisher:
+        with Subscriber(broker.port) as ear, publishing(settings(broker.url), writer, reader) as publisher:
             until(lambda: publisher.status.confirmed == 30)
             until(lambda: waiting(reader) == 30)
             assert publisher.status.held == {mine: "Not authorized"}
@@ -268,6 +268,8 @@ def test_a_refused_topic_waits_and_the_others_go_on(tmp_path: Path) -> None:
             until(lambda: waiting(reader) == 0)
             assert publisher.status.held == {}
             assert publisher.status.confirmed == 60
+            until(lambda: len(numbers(ear)) == 60)
+            assert numbers(ear) == [*range(0, 60, 2), *range(1, 60, 2)]
 
 
 def test_unreachable_broker_says_so(tmp_path: Path) -> None:

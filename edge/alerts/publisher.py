@@ -98,9 +98,12 @@ class _Sent:
 
 @dataclass(frozen=True, slots=True)
 class _Hold:
+    """A topic the broker refused: left alone until `until_s`, then on trial with one message at a time."""
+
     until_s: float
     attempt: int
     reason: str
+    on_trial: bool = False
 
 
 class Publisher:
@@ -233,7 +236,7 @@ class Publisher:
                 will=self._status_message("offline", "connection lost"),
                 report=lambda source, happening: self._inbox.put((source, happening)),
             )
-        except (OSError, AnyecgError) as error:
+        except (OSError, ValueError, AnyecgError) as error:  # ValueError: a host name that cannot be one
             raise _NotConnectedError("unreachable", f"{self._config.mqtt.url}: {error}") from None
         deadline_s = time.monotonic() + timeout_s
         while not self._stopping.is_set():
@@ -293,17 +296,18 @@ class Publisher:
         sent = self._in_flight.pop(answer.mid, None)
         if sent is None:
             return
+        hold = self._held.get(sent.topic)
         if answer.failure is not None:
-            before = self._held.get(sent.topic)
-            attempt = before.attempt + 1 if before is not None else 0
-            hold = _Hold(time.monotonic() + self._backoff.wait_s(attempt + 3), attempt, answer.failure)
-            self._held[sent.topic] = hold
             self._status = replace(self._status, refused=self._status.refused + 1)
-            log.warning("the broker refused a message", topic=sent.topic, reason=answer.failure)
+            if hold is None or hold.on_trial:
+                attempt = 0 if hold is None else hold.attempt + 1
+                until_s = time.monotonic() + self._backoff.wait_s(attempt + 3)
+                self._held[sent.topic] = _Hold(until_s, attempt, answer.failure)
+                log.warning("the broker refuses a topic", topic=sent.topic, reason=answer.failure)
             return
-        hold_over = self._held.get(sent.topic)
-        if hold_over is not None and hold_over.until_s <= time.monotonic():
+        if hold is not None and hold.on_trial:
             del self._held[sent.topic]
+            self._rewind()
         if sent.row_id is None:
             self._status = replace(self._status, states=self._status.states + 1)
         else:
@@ -327,12 +331,14 @@ class Publisher:
                 return
             row = self._rows.popleft()
             if row.message.topic in blocked:
-                continue  # read again when its hold is over
+                continue  # read again after its trial
             if row.message.expires_ns is not None and row.message.expires_ns <= self._clock.utc_ns():
                 self._settled.add(row.id)
                 self._status = replace(self._status, expired=self._status.expired + 1)
                 continue
             self._send(connection, row.message, row.id)
+            if row.message.topic in self._held:
+                blocked.add(row.message.topic)
 
     def _send(self, connection: Connection, message: Message, row_id: int | None) -> None:
         mid = connection.publish(message, now_ns=self._clock.utc_ns())
@@ -355,17 +361,17 @@ class Publisher:
         return False
 
     def _blocked(self) -> set[str]:
-        """Return the topics that must wait; those whose wait is over are read again from the oldest row."""
+        """Return the topics that must wait; one whose wait is over is put on trial, from its oldest row."""
         now_s = time.monotonic()
-        over = [topic for topic, hold in self._held.items() if 0 < hold.until_s <= now_s]
-        for topic in over:
-            self._held[topic] = replace(self._held[topic], until_s=0.0)  # remembered until a message is taken
-            with self._states_lock:
-                if topic in self._states:
-                    self._dirty[topic] = None
-        if over:
-            self._rewind()
-        return {topic for topic, hold in self._held.items() if hold.until_s > now_s}
+        for topic, hold in self._held.items():
+            if not hold.on_trial and hold.until_s <= now_s:
+                self._held[topic] = replace(hold, on_trial=True)
+                self._rewind()
+                with self._states_lock:
+                    if topic in self._states:
+                        self._dirty[topic] = None
+        busy = {sent.topic for sent in self._in_flight.values()}
+        return {topic for topic, hold in self._held.items() if not hold.on_trial or topic in busy}
 
     def _rewind(self) -> None:
         self._rows.clear()
@@ -399,7 +405,7 @@ class Publisher:
     def _wait_s(self) -> float:
         """Return how long nothing but a happening can bring work."""
         now_s = time.monotonic()
-        holds = [max(0.01, hold.until_s - now_s) for hold in self._held.values() if hold.until_s > 0]
+        holds = [max(0.01, hold.until_s - now_s) for hold in self._held.values() if not hold.on_trial]
         return min([1.0 if self._settled else 30.0, *holds])
 
     def _say_goodbye(self, connection: Connection) -> None:
