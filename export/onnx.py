@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from edge.encoder.contract import AHEAD_S, HOP_S, MODEL_FS_HZ, PAST_S, TOKEN_DIM
 from export.datasets.reader import load
 from export.datasets.splits import DATABASES
+from export.encoder.calibrate import apply, choose
 from export.encoder.network import OUTPUTS, Encoder, Probabilities
 from export.encoder.train import averaged
 
@@ -140,9 +141,12 @@ def main() -> None:
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     network = averaged(given.checkpoint)
+    biases, gained = choose(network)
+    apply(network, biases)
+    print(gained)
     weights = given.out / "encoder.onnx"
     export(network, weights)
-    found = card(network, weights, {}, {})
+    found = card(network, weights, {}, {}) | {"calibration": gained}
     (given.out / "encoder.json").write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     if given.out.resolve() == MODELS.resolve():
         FIXTURE.parent.mkdir(parents=True, exist_ok=True)
