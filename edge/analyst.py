@@ -122,8 +122,15 @@ class Analyst:
 
     def lag_s(self) -> float:
         """Return how many seconds of ready signal wait for analysis, in the recording that waits most."""
-        tracks = list(self._tracks.values())
-        return float(max((HOP_S * (self._ready(track) - track.next_k) for track in tracks), default=0))
+        with self._lock:
+            waiting = dict(self._horizons)
+            repairs = bool(self._changed)
+        behind = [
+            self._ready(track, waiting.pop(track.recording.id, track.horizon)) - track.next_k
+            for track in list(self._tracks.values())
+        ]
+        # a recording that was never read counts as one hop: its rate is not known yet
+        return float(HOP_S * max([*behind, bool(waiting), repairs]))
 
     def run_batch(self) -> bool:
         """Analyse what is ready, at most `BATCH_HOPS` hops; return False when nothing was.
@@ -174,7 +181,7 @@ class Analyst:
         return RhythmSession(recording.key, recording.fs_hz, recording.leads, self._rules, state=at.state or None)
 
     def _forward(self) -> bool:
-        ready = {track.recording.id: self._ready(track) for track in self._tracks.values()}
+        ready = {track.recording.id: self._ready(track, track.horizon) for track in self._tracks.values()}
         tracks = [track for track in self._tracks.values() if ready[track.recording.id] > track.next_k or track.ends]
         if not tracks:
             return False
@@ -201,9 +208,9 @@ class Analyst:
         self._commit(passages)
         return True
 
-    def _ready(self, track: _Track) -> int:
+    def _ready(self, track: _Track, horizon: int) -> int:
         fs_hz = track.recording.fs_hz
-        return hops_in(fs_hz, track.horizon) if track.ends else hops_ready(fs_hz, track.horizon)
+        return hops_in(fs_hz, horizon) if track.ends else hops_ready(fs_hz, horizon)
 
     def _score(self, recordings: Sequence[Recording], spans: Sequence[tuple[int, int]]) -> list[list[HopScores]]:
         with self._reader.connect() as conn:

@@ -15,22 +15,105 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import numpy as np
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
+from broker.local import LocalBroker
+from edge.clock import SystemClock
+from edge.config import Mqtt
 from edge.control import request
+from edge.encoder.contract import BEAT_CLASSES
 from edge.errors import AnyecgError
+from edge.sources import replay, simulator
+from edge.sources.pace import Block, send_blocks
+from edge.sources.record import Record, read_record
+from edge.sources.script import load_script
+from edge.sources.sender import Sender
+from edge.store import queries
+from edge.store.database import open_readonly
 
 WEARER = "demo"
 DEVICE = "patch"
-QUESTION = "How many runs of ventricular tachycardia were there, and was there any atrial fibrillation?"
+QUESTION = "How many episodes of ventricular tachycardia were there in the last hour?"
+SEND_S = 40.0
+"""The recording is played in about so many seconds, however long it is."""
 START_TIMEOUT_S = 60.0
-SETTLE_TIMEOUT_S = 60.0
+SETTLE_TIMEOUT_S = 120.0
 
 
-def data_folder() -> Path:
-    """Return where recordings lie: `$ECG_DATA`, else `~/.cache/anyecg/data`."""
-    return Path(os.environ.get("ECG_DATA", Path.home() / ".cache/anyecg/data"))
+@dataclass(frozen=True, slots=True)
+class Wearable:
+    """What the demo's wearable sends."""
+
+    title: str
+    record: Record
+    blocks: Callable[[], Iterator[Block]]
+
+
+def choose_wearable(path: Path | None) -> Wearable:
+    """Return the given record, else mitdb/200 of the data folder, else the simulated wearable."""
+    data = Path(os.environ.get("ECG_DATA", Path.home() / ".cache/anyecg/data"))
+    if path is None and (data / "mitdb/200.dat").exists():
+        path = data / "mitdb/200"
+    if path is not None:
+        record = read_record(path)
+        return Wearable(f"record {record.name}", record, lambda: replay.blocks(record, 1.0))
+    simulation = simulator.simulate(load_script("tour"))
+    return Wearable(
+        "simulated wearable (no recordings here)", simulation.record, lambda: simulator.blocks(simulation, 1.0)
+    )
+
+
+def send(wearable: Wearable, broker: LocalBroker, progress: Callable[[int], None]) -> int:
+    """Send the whole recording and wait until the gateway has committed it; return the samples sent (all leads)."""
+    clock = SystemClock()
+    record = wearable.record
+    speed = max(1.0, record.duration_s / SEND_S)
+    start_ns = replay.start_for_end_at(record, clock.utc_ns(), speed)
+    stream = replay.replay_stream(record, wearer=WEARER, device=DEVICE, start_utc_ns=start_ns)
+    with Sender(Mqtt(url=broker.url, protocol="5" if broker.protocol == "5" else "3.1.1"), stream) as sender:
+        send_blocks(
+            wearable.blocks(),
+            sender,
+            fs_hz=record.fs_hz,
+            speed=speed,
+            clock=clock,
+            sleep=time.sleep,
+            progress=progress,
+        )
+        sender.finish()
+        return int(sender.snapshot()["samples"])
+
+
+def ask(state: Path, question: str) -> dict[str, Any]:
+    """Ask in a process of its own, as a person would; return what `anyecg ask --json` printed."""
+    command = [sys.executable, "-m", "edge", "ask", question, "--wearer", WEARER, "--state", str(state), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    if done.returncode:
+        raise AnyecgError(f"anyecg ask ended with code {done.returncode}: {done.stderr.strip()[-500:]}")
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
+
+
+def found_events(state: Path) -> list[dict[str, Any]]:
+    """Return what the gateway keeps about the demo's wearer, by time."""
+    reader = open_readonly(state)
+    try:
+        with reader.connect() as conn:
+            rows = queries.findings(conn, wearer=WEARER)
+    finally:
+        reader.dispose()
+    return [
+        {
+            "id": row["id"],
+            "rule": row["rule"],
+            "severity": row["severity"],
+            "start_s": round(row["start_sample"] / row["fs_hz"], 2),
+            "end_s": round(row["end_sample"] / row["fs_hz"], 2),
+        }
+        for row in rows
+    ]
 
 
 @dataclass(slots=True)
@@ -84,10 +167,11 @@ def subscribed(url: str, protocol: str, subscriber: Subscriber) -> Iterator[None
 
 
 @contextmanager
-def daemon(state: Path, url: str, protocol: str) -> Iterator[subprocess.Popen[bytes]]:
+def daemon(state: Path, broker: LocalBroker) -> Iterator[subprocess.Popen[bytes]]:
     """Run `anyecg run` on `state` until the end of the context; its log is `state`/daemon.log."""
     state.mkdir(parents=True, exist_ok=True)
-    (state / "config.toml").write_text(f'[gateway]\nid = "demo"\n\n[mqtt]\nurl = "{url}"\nprotocol = "{protocol}"\n')
+    config = f'[gateway]\nid = "demo"\n\n[mqtt]\nurl = "{broker.url}"\nprotocol = "{broker.protocol}"\n'
+    (state / "config.toml").write_text(config)
     with (state / "daemon.log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "edge", "run", "--state", str(state)], stdout=log, stderr=subprocess.STDOUT
@@ -115,6 +199,27 @@ def settle(state: Path, process: subprocess.Popen[bytes]) -> dict[str, Any]:
 
     _await(is_quiet, SETTLE_TIMEOUT_S, "the analysis to catch up")
     return status
+
+
+def received_all(state: Path, subscriber: Subscriber) -> None:
+    """Wait until the subscriber has the last word on every event that was told."""
+    told = {event["id"] for event in found_events(state) if event["severity"] != "info"}
+    _await(lambda: told <= set(subscriber.events), 10.0, "the last alerts")
+
+
+def beat_classes(state: Path) -> dict[str, int]:
+    """Return how many beats of each AAMI class the gateway keeps about the demo's wearer."""
+    reader = open_readonly(state)
+    try:
+        with reader.connect() as conn:
+            found = [
+                queries.beats(conn, recording, 0, recording.end_sample)["type"]
+                for recording in queries.recordings(conn, WEARER)
+            ]
+    finally:
+        reader.dispose()
+    counts = np.bincount(np.concatenate(found), minlength=len(BEAT_CLASSES)) if found else [0] * len(BEAT_CLASSES)
+    return {name: int(count) for name, count in zip(BEAT_CLASSES, counts, strict=True)}
 
 
 def _status(state: Path, process: subprocess.Popen[bytes]) -> dict[str, Any] | None:
