@@ -118,8 +118,6 @@ class Mqtt(Section):
 class Intake(Section):
     """Limits on what wearables send; what exceeds one is refused and counted."""
 
-    max_payload_bytes: Annotated[int, Field(ge=1024, le=16_000_000)] = 262_144
-    """Largest chunk message, in bytes."""
     max_chunk_s: Annotated[float, Field(gt=0, le=3600)] = 60.0
     """Longest chunk, in seconds of signal."""
     max_devices: Annotated[int, Field(ge=1, le=10_000)] = 200
@@ -133,8 +131,8 @@ class Encoder(Section):
 
     provider: Literal["auto", "cpu", "cuda", "tensorrt"] = "auto"
     """Where it runs; `auto` takes CUDA where it loads, else the CPU. TensorRT only on request."""
-    threads: Annotated[int, Field(ge=0, le=256)] = 0
-    """CPU threads of one inference; 0: one per physical core."""
+    threads: Annotated[int, Field(ge=1, le=256)] = 1
+    """CPU threads of one inference; another number may change scores in their last bits."""
     model: Path | None = None
     """ONNX file with its JSON card beside it; none: the one that is shipped."""
 
