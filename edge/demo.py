@@ -59,7 +59,7 @@ def choose_wearable(path: Path | None) -> Wearable:
     if path is not None:
         record = read_record(path)
         return Wearable(f"record {record.name}", record, lambda: replay.blocks(record, 1.0))
-    simulation = simulator.simulate(load_script("tour"))
+    simulation = simulator.simulate(load_script("tour"), seed=1)
     return Wearable(
         "simulated wearable (no recordings here)", simulation.record, lambda: simulator.blocks(simulation, 1.0)
     )
