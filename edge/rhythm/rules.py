@@ -124,8 +124,8 @@ class VtRule(Rule):
     meaning: ClassVar[str] = (
         "`min_beats` V beats in a row faster than `min_bpm` (but not than `max_bpm`: nothing beats like that), or "
         "seconds that the encoder reads as VT or VF for `rhythm_s` while peaks of the R-peak score, faint ones too, "
-        "come faster than `rhythm_bpm`. A bout longer than `sustained_s`, without a break of more than 2 s, makes it "
-        "critical."
+        "come faster than `rhythm_bpm` or next to no beats are found. A bout longer than `sustained_s`, without a "
+        "break of more than 2 s, makes it critical."
     )
     source: ClassVar[str] = "NSVT: 3 beats > 120 bpm, sustained: > 30 s (ACC/AHA/ESC); CardioNet: > 100 bpm"
     severity: Severity = "urgent"
@@ -135,7 +135,7 @@ class VtRule(Rule):
     min_confidence: float = _limit(0.5, "", "mean confidence of these beats", 0, 1)
     rhythm_score: float = _limit(0.6, "", "P(VT) + P(VF) of a VT second", 0, 1)
     rhythm_s: float = _limit(3, "s", "VT seconds before it opens", 1, 60)
-    rhythm_bpm: float = _limit(100, "bpm", "rate during VT seconds must be above", 60, 250)
+    rhythm_bpm: float = _limit(120, "bpm", "beats during VT seconds must be faster", 60, 250)
     sustained_s: float = _limit(30, "s", "an uninterrupted bout longer than this is critical", 3, 600)
 
 
@@ -144,9 +144,9 @@ class VfRule(Rule):
     """Ventricular fibrillation or flutter."""
 
     meaning: ClassVar[str] = (
-        "Seconds read as VF (or flutter), or as VT without a beat for `silent_s`, that add up to `min_s` with breaks "
-        "of at most `bridge_s`. A second does not count while a regular sequence of at least `veto_beats` confident "
-        "narrow beats in 4 s goes on."
+        "Seconds read as VF (or flutter), or as VT without any beats for `silent_s`, that add up to `min_s` with "
+        "breaks of at most `bridge_s`. A second does not count while a regular sequence of at least `veto_beats` "
+        "confident narrow beats in 4 s goes on."
     )
     source: ClassVar[str] = "onset of VF or flutter (ICU challenge 2015: 4 s)"
     severity: Severity = "critical"

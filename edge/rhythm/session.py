@@ -18,7 +18,7 @@ from edge.rhythm.seconds import Second, SignalJudge
 from edge.rhythm.state import Part
 from edge.rhythm.stretch import Stretch
 from edge.rhythm.trends import TrendMeter
-from edge.rhythm.ventricular import VfDetector, VtDetector
+from edge.rhythm.ventricular import RecentPeaks, VfDetector, VtDetector
 from edge.signal.prepare import step
 
 _HOP = HOP_S * MODEL_FS_HZ
@@ -66,8 +66,9 @@ class RhythmSession:
         self._silence = SilenceRules(self._book, rules, self._heart)
         self._rates = RateRules(self._book, rules)
         self._ectopy = EctopyRate(self._book, rules.ectopy_rate)
-        self._vt = VtDetector(self._book, rules.vt)
-        self._vf = VfDetector(self._book, rules.vf)
+        self._peaks = RecentPeaks()
+        self._vt = VtDetector(self._book, rules.vt, self._peaks)
+        self._vf = VfDetector(self._book, rules.vf, self._peaks)
         self._af = Stretch(self._book, "af", rules.af.min_s, rules.af.bridge_s, measure="score")
         signal_rules = {name: rule for name, rule in rules.groups() if isinstance(rule, SignalRule)}
         self._signals = {
@@ -76,7 +77,7 @@ class RhythmSession:
         self._trends = TrendMeter(self._minute)
         self._parts: list[Part] = [
             *(self._progress, self._judge, self._finder, self._label, self._heart, self._book, self._silence),
-            *(self._rates, self._ectopy, self._vt, self._vf, self._vf.stretch, self._af, *self._signals.values()),
+            *(self._rates, self._ectopy, self._peaks, self._vt, self._vf.stretch, self._af, *self._signals.values()),
             self._trends,
         ]
         if state is not None:
@@ -218,8 +219,8 @@ class RhythmSession:
         if not readable or (self._end_sample is not None and self._sample(position) >= self._end_sample):
             return []
         self._silence.check(position, af)
-        self._vt.peak(position)
         if peak.faint:
+            self._peaks.faint(position)
             self._heart.break_at(position)
             return []
         scores = list(peak.beat)
@@ -229,7 +230,7 @@ class RhythmSession:
         confidence = peak.score * scores[kind]
         rr_s = self._heart.beat(position)
         self._vt.beat(position, kind == _V, confidence, rr_s is not None)
-        self._vf.beat(position, confidence, kind == _N and peak.morphology == "narrow")
+        self._peaks.beat(position, confidence, kind == _N and peak.morphology == "narrow")
         if kind == _V:
             self._ectopy.beat(position)
         bpm = self._heart.rate_bpm()
@@ -240,5 +241,6 @@ class RhythmSession:
 
     def _ventricular(self, second: Second) -> None:
         """Judge a second for VF and VT once the beats in it are (all but the newest) known."""
+        self._peaks.advance(second.end)
         self._vf.second(second)
         self._vt.second(second)

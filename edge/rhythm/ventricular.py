@@ -20,29 +20,74 @@ _BRIDGE = MODEL_FS_HZ
 """A bout of VT seconds may be interrupted by one second."""
 _MIN_PEAKS = 4
 """Fewer peaks in 4 s have no rate."""
+_FAINT, _BEAT, _NARROW = range(3)
 _GOES_ON = 1.3
 """A sequence of beats goes on until the next one is late by more than this factor."""
 _UNDECIDED = 24
 """Model-rate samples at the end of a hop in which beats are not decided yet."""
 
 
-class VtDetector(Part):
-    """Runs of V beats, or seconds of VT with a fast rate; either extends the other's finding.
+class RecentPeaks(Part):
+    """The peaks of the newest 4 s, too faint ones among them: the R-peak score of broad fast beats is low."""
 
-    The rate during VT seconds counts faint peaks too: the R-peak score of broad fast beats is low.
-    """
+    STATE: ClassVar[tuple[str, ...]] = ("newest",)
+
+    def __init__(self) -> None:
+        self.newest: list[list[float]] = []
+        """[position, confidence, one of faint, beat, narrow beat]."""
+
+    def faint(self, position: float) -> None:
+        """Add a peak that is too faint for a beat."""
+        self.newest.append([position, 0.0, _FAINT])
+
+    def beat(self, position: float, confidence: float, narrow: bool) -> None:
+        """Add a beat."""
+        self.newest.append([position, confidence, _NARROW if narrow else _BEAT])
+
+    def advance(self, now: float) -> None:
+        """Forget what is older than 4 s."""
+        self.newest = [peak for peak in self.newest if peak[0] > now - _LOOK_BACK]
+
+    @property
+    def beats(self) -> int:
+        """How many of them are beats."""
+        return sum(kind != _FAINT for *_, kind in self.newest)
+
+    def rate_bpm(self) -> float:
+        """Return the rate of all peaks, 0 with fewer than 4."""
+        if len(self.newest) < _MIN_PEAKS:
+            return 0.0
+        return 60 * MODEL_FS_HZ * (len(self.newest) - 1) / (self.newest[-1][0] - self.newest[0][0])
+
+    def silent_since(self, position: float) -> bool:
+        """Return whether no beat lies after `position` and the peaks have no rate."""
+        return len(self.newest) < _MIN_PEAKS and not any(p > position and kind != _FAINT for p, _, kind in self.newest)
+
+    def organised(self, now: int, limits: VfRule) -> bool:
+        """Return whether a regular sequence of narrow beats goes on at `now`."""
+        beats = [peak for peak in self.newest if peak[2] != _FAINT]
+        if len(beats) < limits.veto_beats or any(kind != _NARROW for *_, kind in beats):
+            return False
+        rr = [b[0] - a[0] for a, b in itertools.pairwise(beats)]
+        mean = sum(rr) / len(rr)
+        if now - beats[-1][0] > _GOES_ON * mean + _UNDECIDED:
+            return False
+        confidence = sum(c for _, c, _ in beats) / len(beats)
+        return (max(rr) - min(rr)) / mean <= limits.veto_spread and confidence >= limits.veto_confidence
+
+
+class VtDetector(Part):
+    """Runs of V beats, or seconds of VT that no slow rate contradicts; either extends the other's finding."""
 
     STATE: ClassVar[tuple[str, ...]] = (
-        *("run", "peaks", "seconds_from", "seconds_to", "seconds_s"),
+        *("run", "seconds_from", "seconds_to", "seconds_s"),
         *("bout_from", "bout_to", "longest_s", "max_bpm", "v_beats", "v_to"),
     )
 
-    def __init__(self, book: FindingBook, limits: VtRule) -> None:
-        self._book, self._limits = book, limits
+    def __init__(self, book: FindingBook, limits: VtRule, peaks: RecentPeaks) -> None:
+        self._book, self._limits, self._peaks = book, limits, peaks
         self.run: list[list[float]] = []
         """[position, confidence] of the newest V beats in a row."""
-        self.peaks: list[float] = []
-        """Peaks of the newest 4 s, the faint ones too."""
         self.seconds_from = self.seconds_to = 0.0
         self.seconds_s = 0
         """VT seconds of the bout [seconds_from, seconds_to)."""
@@ -55,10 +100,6 @@ class VtDetector(Part):
         self.v_beats = 0
         self.v_to = -1.0
         """The newest V beat counted in `v_beats`."""
-
-    def peak(self, position: float) -> None:
-        """Take a peak, faint or not."""
-        self.peaks.append(position)
 
     def beat(self, position: float, v: bool, confidence: float, linked: bool) -> None:
         """Take a beat; `linked` if an unbroken RR interval leads to it."""
@@ -79,16 +120,14 @@ class VtDetector(Part):
 
     def second(self, second: Second) -> None:
         """Take a second after the beats in it."""
-        self.peaks = [p for p in self.peaks if p > second.end - _LOOK_BACK]
         if second.start - self.seconds_to > _BRIDGE:
             self.seconds_from = self.seconds_to = 0.0
             self.seconds_s = 0
         if not second.readable or second.ventricular < self._limits.rhythm_score or self._book.is_open("vf"):
             return
-        if len(self.peaks) < _MIN_PEAKS:
-            return
-        bpm = 60 * MODEL_FS_HZ * (len(self.peaks) - 1) / (self.peaks[-1] - self.peaks[0])
-        if bpm <= self._limits.rhythm_bpm:
+        bpm = self._peaks.rate_bpm()
+        beatless = self._peaks.beats <= 1 and second.rhythm[_VT] >= second.rhythm[_VF]
+        if bpm <= self._limits.rhythm_bpm and not beatless:
             return
         if self.seconds_s == 0:
             self.seconds_from = float(second.start)
@@ -111,53 +150,33 @@ class VtDetector(Part):
         self.longest_s, self.max_bpm = max(self.longest_s, bout_s), max(self.max_bpm, bpm)
         sustained = self.longest_s > self._limits.sustained_s
         severity: Severity | None = "critical" if sustained else None
-        evidence = {
-            "max_bpm": round(self.max_bpm, 1),
+        evidence: dict[str, float | int | str] = {
             "longest_s": round(self.longest_s, 3),
             "v_beats": self.v_beats,
             "sustained": int(sustained),
             "threshold_bpm": threshold_bpm,
         }
+        if self.max_bpm:
+            evidence["max_bpm"] = round(self.max_bpm, 1)
         self._book.report("vt", start, end, opened, evidence, severity)
 
 
-class VfDetector(Part):
+class VfDetector:
     """Seconds of VF, unless a regular sequence of narrow beats goes on.
 
-    A ventricular second that the encoder calls VT counts as well when no beat has been found for a while: VT has
-    beats, VF has none.
+    A ventricular second that the encoder calls VT counts as well when no beats are found in it: VT has beats.
     """
 
-    STATE: ClassVar[tuple[str, ...]] = ("beats",)
-
-    def __init__(self, book: FindingBook, limits: VfRule) -> None:
-        self._limits = limits
+    def __init__(self, book: FindingBook, limits: VfRule, peaks: RecentPeaks) -> None:
+        self._limits, self._peaks = limits, peaks
         self.stretch = Stretch(book, "vf", limits.min_s, limits.bridge_s, measure="score")
-        self.beats: list[list[float]] = []
-        """[position, confidence, 1 if N and narrow] of the newest 4 s."""
-
-    def beat(self, position: float, confidence: float, narrow: bool) -> None:
-        """Take a beat."""
-        self.beats.append([position, confidence, float(narrow)])
 
     def second(self, second: Second) -> None:
         """Take a second after the beats in it."""
+        limits, peaks = self._limits, self._peaks
         self.stretch.advance(second.start)
-        self.beats = [b for b in self.beats if b[0] > second.end - _LOOK_BACK]
-        if not second.readable or second.ventricular < self._limits.score or self._organised(second.end):
+        if not second.readable or second.ventricular < limits.score or peaks.organised(second.end, limits):
             return
-        silent = not any(b[0] > second.end - self._limits.silent_s * MODEL_FS_HZ for b in self.beats)
+        silent = peaks.silent_since(second.end - limits.silent_s * MODEL_FS_HZ)
         if silent or second.rhythm[_VF] > second.rhythm[_VT]:
             self.stretch.add(second.start, second.end, second.ventricular)
-
-    def _organised(self, now: int) -> bool:
-        """Return whether a regular sequence of narrow beats goes on at `now`."""
-        recent = self.beats
-        if len(recent) < self._limits.veto_beats or not all(narrow for *_, narrow in recent):
-            return False
-        rr = [b[0] - a[0] for a, b in itertools.pairwise(recent)]
-        if now - recent[-1][0] > _GOES_ON * sum(rr) / len(rr) + _UNDECIDED:
-            return False
-        spread = (max(rr) - min(rr)) * len(rr) / sum(rr)
-        confidence = sum(c for _, c, _ in recent) / len(recent)
-        return spread <= self._limits.veto_spread and confidence >= self._limits.veto_confidence
