@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 from edge.assistant.localtime import show_duration
 from edge.assistant.tools import Fact, Result, spoken_period
-from edge.assistant.vocabulary import ANY, BEAT_LABELS, SIGNAL_RULES, SPOKEN
+from edge.assistant.vocabulary import ANY, BEAT_LABELS, GENERAL_LABELS, SIGNAL_RULES, SPOKEN
 
 SHOWN_ITEMS = 5
 UNANALYSED_S = 60.0
@@ -133,7 +133,7 @@ def _items(result: Result, tz: ZoneInfo) -> str:
         if "count" in item:
             count = item["count"]
             return f"{count.spoken(tz)} {one if count.value == 1 else several} ({item['total'].spoken(tz)})"
-        named = f"{one}, " if result.step.args.get("label") == ANY else ""
+        named = f"{one}, " if result.step.args.get("label") in GENERAL_LABELS else ""
         return f"{named}{item['start'].spoken(tz)} for {item['duration'].spoken(tz)}"
 
     shown = "; ".join(words(item) for item in result.items[:SHOWN_ITEMS])

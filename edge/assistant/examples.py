@@ -19,7 +19,7 @@ EXAMPLES = (
     ("How long was I in AF in the past 24 hours?", "total_time", "af", "in the past 24 hours"),
     ("What happened last night?", "summary", "", "last night"),
     ("How many PVCs today?", "count", "pvc", "today"),
-    ("Was the signal recorded all night?", "coverage", "", ""),
+    ("Was the signal recorded all night?", "coverage", "", "all night"),
     ("How did my heart rate develop since lunch?", "trend", "", "since lunch"),
     ("Show the longest bradycardia on Monday", "longest", "bradycardia", "on Monday"),
     ("How many runs of VT since Friday?", "count", "vt", "since Friday"),

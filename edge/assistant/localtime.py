@@ -37,7 +37,12 @@ def to_utc_ns(local: datetime, tz: ZoneInfo, edge: Literal["start", "end"] = "st
 
     A time that occurs twice means its first occurrence at the start of a period and its second at the end; a time
     that the clocks skipped means the instant of the change.
+
+    Raises:
+        BadInputError: the year lies outside 1970-2199.
     """
+    if not 1970 <= local.year < 2200:
+        raise BadInputError(f"{local:%Y-%m-%d} lies outside 1970-2199")
     aware = local.replace(tzinfo=tz, fold=1 if edge == "end" else 0)
     at = aware.astimezone(UTC)
     if at.astimezone(tz).replace(tzinfo=None) != local:
@@ -109,13 +114,13 @@ def parse_instant(text: str, now_ns: int, tz: ZoneInfo, edge: Literal["start", "
     try:
         if re.fullmatch(r"\d{4}-\d{2}-\d{2}", words):
             day = datetime.combine(date.fromisoformat(words), datetime.min.time())
-            return _checked(text, to_utc_ns(day + timedelta(days=1 if edge == "end" else 0), tz))
+            return to_utc_ns(day + timedelta(days=1 if edge == "end" else 0), tz)
         at = datetime.fromisoformat(words)
     except (ValueError, OverflowError):
         pass
     else:
         if at.tzinfo is None:
-            return _checked(text, to_utc_ns(at, tz, edge))
+            return to_utc_ns(at, tz, edge)
         return _checked(text, round((at - datetime(1970, 1, 1, tzinfo=UTC)) / timedelta(microseconds=1)) * 1000)
     try:
         period = resolve(words, now_ns, tz)
@@ -129,5 +134,5 @@ def parse_instant(text: str, now_ns: int, tz: ZoneInfo, edge: Literal["start", "
 
 def _checked(text: str, utc_ns: int) -> int:
     if not 0 <= utc_ns < _MAX_NS:
-        raise BadInputError(f"the time {text!r} lies outside 1970-2200")
+        raise BadInputError(f"the time {text!r} lies outside 1970-2199")
     return utc_ns

@@ -58,12 +58,12 @@ _DATE = (
     rf"|{_MONTH} {_ORDINAL}(?:,? \d{{4}})?)(?![\w:])"
 )
 _DAYNAME = (
-    r"(?:today|yesterday|(?:the )?day before yesterday"
+    r"(?:today|all day|yesterday|(?:the )?day before yesterday"
     rf"|(?:last |this )?(?:{'|'.join(_WEEKDAYS)})|{_N} days? ago|{_DATE})"
 )
 _PART = r"(?:morning|afternoon|evening|night)"
 _WHEN = (
-    rf"(?:last night|overnight|tonight|the night before last|the night before|during the night"
+    rf"(?:last night|all night|overnight|tonight|the night before last|the night before|during the night"
     rf"|this {_PART}|in the {_PART}|(?:on )?{_DAYNAME} (?:in the )?{_PART}|(?:in the )?{_PART} of (?:{_DATE})"
     rf"|(?:on )?(?:the )?{_DAYNAME}|last evening)(?!\w)"
 )
@@ -198,7 +198,7 @@ def _clocks(text: str) -> list[time]:
 def _named_day(text: str, now: datetime) -> date:
     text = text.lower().strip().removeprefix("on ").removeprefix("the ")
     today = now.date()
-    if text == "today":
+    if text in ("today", "all day"):
         return today
     if text == "yesterday":
         return today - _DAY
@@ -228,6 +228,8 @@ def _date(text: str, today: date) -> date:
 
 
 def _at(day: date, hour: int) -> datetime:
+    if not 1970 <= day.year < 2200:
+        raise BadInputError(f"{day} lies outside 1970-2199")
     return datetime.combine(day, time()) + timedelta(hours=hour)
 
 
@@ -238,7 +240,7 @@ def _when(text: str, now: datetime) -> Span:
     if text == "tonight":
         evening = today if now.hour >= 7 else today - _DAY
         return _at(evening, 18), _at(evening, 31)
-    if text in ("last night", "overnight", "during the night", "in the night", "this night"):
+    if text in ("last night", "all night", "overnight", "during the night", "in the night", "this night"):
         return _at(today - _DAY, 22), _at(today, 7)
     if text in ("the night before last", "the night before"):
         return _at(today - 2 * _DAY, 22), _at(today - _DAY, 7)

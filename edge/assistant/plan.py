@@ -13,13 +13,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from edge.assistant.vocabulary import ANY, BEAT_LABELS, LABELS, Words
+from edge.assistant.vocabulary import ANY, BEAT_LABELS, GENERAL_LABELS, LABELS, Words
 from edge.rhythm.events import RULES
 
 MAX_STEPS = 4
 AGGREGATES = ("mean", "min", "max", "latest")
 MEASURES = ("time", "share")
-_EVENT_LABELS = (*RULES, ANY)
+_EVENT_LABELS = (*RULES, *GENERAL_LABELS)
 TOOLS: dict[str, dict[str, tuple[str, ...]]] = {
     "count": {"label": LABELS},
     "list": {"label": _EVENT_LABELS},
@@ -177,7 +177,7 @@ def _calls(words: Words) -> list[tuple[str, dict[str, str]]]:
     if tool == "heart_rate":
         figures = [a for a in words.aggregates if a != "mean"] or ["mean"]
         return [("heart_rate", {"aggregate": a}) for a in figures] + [
-            ("count", {"label": label}) for label in words.labels if label != ANY
+            ("count", {"label": label}) for label in words.labels
         ]
     if "summary" in words.tools and words.labels in ((), (ANY,)):
         return [("summary", {})]

@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from edge.assistant.localtime import NS, iso_utc, show, show_duration, show_minute
 from edge.assistant.period import Period
 from edge.assistant.plan import Step
-from edge.assistant.vocabulary import ANY, BEAT_LABELS, SIGNAL_RULES
+from edge.assistant.vocabulary import BEAT_LABELS, GENERAL_LABELS, SEVERITY_LABELS, SIGNAL_RULES
 from edge.encoder.contract import BEAT_CLASSES
 from edge.rhythm.events import SEVERITIES
 from edge.store import queries
@@ -115,7 +115,8 @@ def _findings(result: Result, scope: Scope) -> list[dict[str, Any]]:
     return queries.findings(
         scope.conn,
         wearer=scope.wearer,
-        rules=() if label == ANY else (label,),
+        rules=() if label in GENERAL_LABELS else (label,),
+        severities=SEVERITY_LABELS.get(label, ()),
         start_ns=result.period.start_ns,
         end_ns=result.period.end_ns,
     )

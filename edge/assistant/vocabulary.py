@@ -17,7 +17,10 @@ BEAT_LABELS = {
 """Labels that count beats → AAMI classes."""
 ANY = "any"
 """Every rule."""
-LABELS = (*RULES, *BEAT_LABELS, ANY)
+SEVERITY_LABELS = {"serious": ("urgent", "critical"), "critical": ("critical",)}
+"""Labels that stand for every rule of these severities."""
+GENERAL_LABELS = (ANY, *SEVERITY_LABELS)
+LABELS = (*RULES, *BEAT_LABELS, *GENERAL_LABELS)
 SIGNAL_RULES = frozenset(
     {"gap", "lead_off", "flat", "unreadable", "link_lost", "battery_low", "recording_stopped", "symptom"}
 )
@@ -51,6 +54,8 @@ SPOKEN = {
     "ectopic_beats": ("ectopic beat", "ectopic beats"),
     "all_beats": ("beat", "beats"),
     ANY: ("event", "events"),
+    "serious": ("urgent or critical event", "urgent or critical events"),
+    "critical": ("critical event", "critical events"),
 }
 """Label → one, several."""
 
@@ -68,11 +73,11 @@ _LABEL_WORDS = (
     ("r_on_t", r"r[ -]on[ -]t"),
     ("bigeminy", r"bigemin\w*"),
     ("trigeminy", r"trigemin\w*"),
-    ("run", r"runs|nsvt|salvos?"),
+    ("run", r"runs? of (?:\w+ )?(?:ectop\w*|pvcs?|beats)|runs(?! of)|nsvt|salvos?"),
     (
         "sve",
-        r"pacs?|svebs?|apcs?|(?:supra-?ventricular|atrial) (?:ectop\w*|extra ?systoles?|(?:extra"
-        r"|premature) ?beats?)",
+        r"pacs?|svebs?|apcs?|(?:supra-?ventricular|atrial) (?:ectop\w*|extra ?systoles?|(?:(?:extra"
+        r"|premature) ?)?beats?)",
     ),
     (
         "pvc",
@@ -120,7 +125,7 @@ _TOOL_WORDS = (
     ),
     (
         "summary",
-        r"summar\w*|overview|what happened|what went on|how was|how did .* go|how is .* doing|report"
+        r"summar\w*|overview|worst|most serious|what happened|what went on|how was|how did .* go|how is .* doing|report"
         r"|recap",
     ),
     ("longest", r"longest"),
@@ -138,7 +143,7 @@ _POLAR = r"(?:is|are|was|were|did|do|does|have|has|had|any)\b"
 
 _AGGREGATE_WORDS = (
     ("min", r"lowest|minimum|min|slowest|least"),
-    ("max", r"highest|maximum|max|fastest|peak|how fast"),
+    ("max", r"highest|maximum|max|fastest|peak"),
     ("latest", r"now|right now|current(?:ly)?|at the moment|latest|most recent"),
     ("mean", r"average|mean|typical(?:ly)?|usual|what (?:was|is)|how was"),
 )
@@ -168,7 +173,7 @@ _UNKNOWN_TIME = (
     r"|\d{1,2}[:.]\d\d|\d{1,2} ?[ap]\.?m\b|(?:mon|tues|wednes|thurs|fri|satur|sun)days?|asleep"
     r"|when i (?!wa?s? ?wear)"
 )
-_SEVERITY_WORDS = (("critical", r"critical|life.?threatening"), ("urgent", r"urgent|serious|severe|important"))
+_SEVERITY_WORDS = (("critical", r"critical|life.?threatening"), ("serious", r"urgent|serious|severe"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,13 +202,15 @@ def read_words(question: str) -> Words:
     for phrase in phrases:
         rest = rest.replace(phrase, " · ", 1)
     labels, without_labels = _take(rest, _LABEL_WORDS)
+    if not labels:
+        labels = _take(without_labels, _SEVERITY_WORDS)[0][:1]
     if not labels and _search(_ANY_WORDS, without_labels):
         labels = [ANY]
     if "all_beats" in labels and len(labels) > 1:
         labels.remove("all_beats")
     tools, _ = _take(without_labels, _TOOL_WORDS)
-    if "heart_rate" in tools and not _search(r"beats per minute", question):
-        labels = [label for label in labels if label not in ("all_beats", ANY)]
+    if "heart_rate" in tools:
+        labels = [label for label in labels if label not in ("all_beats", *GENERAL_LABELS)]
     aggregates = [name for name, pattern in _AGGREGATE_WORDS if _search(pattern, question)]
     return Words(
         labels=tuple(labels),
