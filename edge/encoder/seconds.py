@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +30,8 @@ class Seconds:
 def bounds(fs_hz: float, first: int, stop: int) -> NDArray[np.int64]:
     """Return the recording samples at which seconds [first, stop] of the model's grid begin, [stop − first + 1]."""
     ratio = step(fs_hz)
-    return np.array([ceil(s * MODEL_FS_HZ * ratio) for s in range(first, stop + 1)], dtype=np.int64)
+    second = np.arange(first, stop + 1, dtype=np.int64)
+    return -(-second * (MODEL_FS_HZ * ratio.numerator) // ratio.denominator)
 
 
 def measure(
