@@ -43,18 +43,21 @@ def write_wfdb(analysis: Analysis, folder: Path) -> Path:
 
     path = folder / f"{record.name}.{EXTENSION}"
     plain = re.sub(r"[^A-Za-z0-9_-]", "_", record.name)
-    wfdb.wrann(
-        plain,
-        EXTENSION,
-        np.array([mark[0] for mark in marks], dtype=np.int64),
-        symbol=[mark[2] for mark in marks],
-        subtype=np.array([mark[3] for mark in marks], dtype=np.int64),
-        aux_note=[mark[4] for mark in marks],
-        fs=record.fs_hz,
-        write_dir=str(folder),
-    )
-    # wfdb accepts fewer characters in a name than file systems and EDF files do.
-    (folder / f"{plain}.{EXTENSION}").replace(path)
+    try:
+        wfdb.wrann(
+            plain,
+            EXTENSION,
+            np.array([mark[0] for mark in marks], dtype=np.int64),
+            symbol=[mark[2] for mark in marks],
+            subtype=np.array([mark[3] for mark in marks], dtype=np.int64),
+            aux_note=[mark[4] for mark in marks],
+            fs=record.fs_hz,
+            write_dir=str(folder),
+        )
+        # wfdb accepts fewer characters in a name than file systems and EDF files do.
+        (folder / f"{plain}.{EXTENSION}").replace(path)
+    except OSError as error:
+        raise AnyecgError(f"{path} cannot be written: {error.strerror}") from None
     return path
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -47,7 +48,7 @@ def analyze(
     for folder in folders:
         _make(folder)
     analyzer = Analyzer(Encoder(Card.load(), provider=provider))
-    table = _table()
+    table, events = _table(), list[str]()
     refused = failed = 0
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
     with Progress(*columns, TimeRemainingColumn(), console=errors, transient=True) as progress:
@@ -63,15 +64,16 @@ def analyze(
                 print_error("failed", error)
             else:
                 _row(table, analysis)
+                if analysis.findings:
+                    events.append(_events(analysis))
             progress.remove_task(task)
     if table.row_count:
         console.print(table)
-        console.print(
-            f"{analyzer.encoder.choice.reason}. Research software, not a medical device.",
-            style="dim",
-            markup=False,
-            soft_wrap=True,
-        )
+        console.print("Events", style="bold")
+        for line in events or ["none"]:
+            console.print(f" {line}", markup=False, highlight=False, soft_wrap=True)
+        footer = f"{analyzer.encoder.choice.reason}. Research software, not a medical device."
+        console.print(footer, style="dim", markup=False, soft_wrap=True)
     if refused or failed:
         raise typer.Exit(2 if refused else 1)
 
@@ -126,10 +128,9 @@ def _table() -> Table:
     from rich.table import Table
 
     table = Table(box=box.SIMPLE, pad_edge=False)
-    table.add_column("record (leads)")
+    table.add_column("record (leads)", no_wrap=True, max_width=24)
     for name in ("duration", "readable", "N", "S", "V", "F+Q", "AF"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("events")
     return table
 
 
@@ -139,9 +140,6 @@ def _row(table: Table, analysis: Analysis) -> None:
     record = analysis.record
     count = {kind: sum(beat.type == kind for beat in analysis.beats) for kind in "NSV"}
     af_s = sum(s.end_sample - s.start_sample for s in analysis.rhythms if s.rhythm in ("AFIB", "AFL")) / record.fs_hz
-    rules: dict[str, int] = {}
-    for finding in analysis.findings:
-        rules[finding.rule] = rules.get(finding.rule, 0) + 1
     table.add_row(
         escape(f"{record.name} ({', '.join(record.leads)})"),
         _clock(record.duration_s),
@@ -149,8 +147,13 @@ def _row(table: Table, analysis: Analysis) -> None:
         *(str(count[kind]) for kind in "NSV"),
         str(len(analysis.beats) - sum(count.values())),
         _clock(af_s),
-        ", ".join(f"{n} {rule}" for rule, n in sorted(rules.items())) or "none",
     )
+
+
+def _events(analysis: Analysis) -> str:
+    """Return how many events of which rules there were, in one line."""
+    rules = Counter(finding.rule for finding in analysis.findings)
+    return f"{analysis.record.name}: {', '.join(f'{n} {rule}' for rule, n in sorted(rules.items()))}"
 
 
 def _clock(seconds: float) -> str:
