@@ -63,8 +63,13 @@ class Script:
         return self
 
     def say(self, rhythm: str, start_s: int, end_s: int) -> Script:
-        """Set the rhythm of the seconds in [start, end)."""
+        """Set the rhythm of the seconds in [start, end); AFIB shifts every other beat that has near neighbours."""
         self.rhythm[start_s:end_s] = [rhythm] * (end_s - start_s)
+        if rhythm == "AFIB":
+            times = [t for t, _ in self.beats]
+            for i in range(1, len(times) - 1, 2):
+                if start_s <= times[i] < end_s and times[i + 1] - times[i - 1] < 2:
+                    self.beats[i] = (times[i] + 0.08, self.beats[i][1])
         return self
 
     def fill(self, values: list[float], value: float, start_s: int, end_s: int) -> Script:
@@ -205,7 +210,7 @@ def record(
     for (t, aux), (until, _) in zip(marks, [*marks[1:], (seconds, "")], strict=True):
         first, end = max(0, round(t)), min(seconds, round(until))
         if first < end:
-            script.say(WFDB_RHYTHM.get(aux, "N"), first, end)
+            script.rhythm[first:end] = [WFDB_RHYTHM.get(aux, "N")] * (end - first)
             if aux == "NOISE":
                 script.fill(script.quality, 0.1, first, end)
     script.beats = [

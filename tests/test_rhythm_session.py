@@ -98,6 +98,52 @@ def test_state_is_small() -> None:
     assert len(single.dump()) < 2500
 
 
+def garbage(seed: int, hops: int = 200) -> list[HopScores]:
+    """Scores without sense: any value a network could give, any hole a device could leave."""
+    rng = np.random.default_rng(seed)
+    made = []
+    for k in range(hops):
+        present = rng.choice(np.array([0, 0.3, 0.7, 0.985, 1], np.float32), 2, p=[0.1, 0.05, 0.05, 0.1, 0.7])
+        ecg = rng.normal(0, rng.choice([0, 0.003, 0.01, 1, 20]), (3, 256)).astype(np.float32)
+        ecg[rng.integers(3)] = np.nan
+        rhythm = rng.dirichlet(np.full(8, 0.3), 2).astype(np.float32)
+        quality = rng.choice(np.array([0.1, 0.5, 0.9], np.float32), 2, p=[0.1, 0.2, 0.7])
+        rhythm[present == 0], quality[present == 0] = np.nan, np.nan
+        made.append(
+            HopScores(
+                k=k,
+                ecg=ecg,
+                present=present,
+                contact_off=rng.random(2) < 0.05,
+                clipped=rng.choice(np.array([0, 1], np.float32), 2, p=[0.95, 0.05]),
+                r_peak=(rng.random(64) ** rng.choice([1, 4])).astype(np.float32),
+                beat=rng.dirichlet(np.full(5, 0.5), 64).astype(np.float32),
+                morphology=rng.dirichlet(np.full(5, 0.5), 64).astype(np.float32),
+                rhythm=rhythm,
+                quality=quality,
+                embedding=np.zeros(192, np.float32),
+            )
+        )
+    return made
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_garbage_is_folded_without_harm(seed: int) -> None:
+    hops = garbage(seed)
+    straight = split(hops, set(), 400 * 250, 3)
+    assert split(hops, set(range(0, 201, 3)), 400 * 250, 3).results == straight.results
+    assert np.all(np.diff([b.sample for b in straight.beats]) > 0)
+    assert [m.minute for m in straight.trends] == list(range(7))
+    assert straight.spans[-1].end_sample == 400 * 250
+    open_now: dict[str, str] = {}
+    for _, finding in straight.told:
+        assert open_now.get(finding.rule, finding.id) == finding.id, "one open finding per rule"
+        open_now[finding.rule] = finding.id
+        if finding.state == "closed":
+            del open_now[finding.rule]
+    assert not open_now
+
+
 def test_a_foreign_state_is_refused() -> None:
     state = session().dump()
     with pytest.raises(AnyecgError, match="belongs to"):
@@ -346,6 +392,25 @@ def test_a_flicker_does_not_change_the_rhythm() -> None:
     run = play(script)
     assert [s.rhythm for s in run.spans] == ["N"]
     assert run.findings() == []
+
+
+def test_regular_beats_are_no_fibrillation() -> None:
+    script = Script(200).train(0.4, 199.9, 75)
+    script.rhythm[40:120] = ["AFIB"] * 80
+    run = play(script)
+    assert [s.rhythm for s in run.spans] == ["N"]
+    assert run.findings("af") == []
+    script.rhythm[40:120] = ["AFL"] * 80
+    assert len(play(script).findings("af")) == 1
+
+
+def test_fibrillation_is_dated_back_to_where_it_began() -> None:
+    run = play(Script(200).train(0.4, 199.9, 75).say("AFIB", 40, 120))
+    assert [(s.rhythm, s.start_sample // 250, s.end_sample // 250) for s in run.spans] == [
+        ("N", 0, 40),
+        ("AFIB", 40, 120),
+        ("N", 120, 200),
+    ]
 
 
 def onset_to_open(script: Script, rule: str, onset_s: float) -> float:

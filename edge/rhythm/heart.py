@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from typing import ClassVar
 
 from edge.encoder.contract import MODEL_FS_HZ
@@ -64,6 +66,14 @@ class Heart(Part):
         if len(self.rr_s) < _RATE_RR or self.ends[-1] - self.ends[-_RATE_RR] > _STALE_S * MODEL_FS_HZ:
             return None
         return 60 / sorted(self.rr_s[-_RATE_RR:])[_RATE_RR // 2]
+
+    def regular(self, limit: float) -> bool:
+        """Return whether the newest RR intervals are known and vary by less than `limit` (RMSSD over mean)."""
+        if len(self.rr_s) < RECENT or self.ends[-1] - self.ends[0] > _STALE_S * MODEL_FS_HZ:
+            return False
+        steps = [(b - a) ** 2 for a, b in itertools.pairwise(self.rr_s)]
+        mean = sum(self.rr_s) / len(self.rr_s)
+        return math.sqrt(sum(steps) / len(steps)) < limit * mean
 
     def current_bpm(self, now: float) -> float | None:
         """Return the mean rate of the remembered RR intervals that ended within the newest 15 s."""

@@ -14,9 +14,11 @@ from edge.rhythm.state import Part
 GROUPS = (("N",), ("AFIB", "AFL"), ("SVTA",), ("VT", "VF"), ("P",), ("ASYS",))
 """Rhythms whose scores are added before they compete: the encoder may waver within a group."""
 AF = ("AFIB", "AFL")
-Scores = list[float] | tuple[float, ...]
 CUT_S = 600
 """Spans are cut at multiples of this: what lies further back must not keep two states apart that agree since."""
+_KEEP_S = 16
+"""So far back can the start of a rhythm be dated."""
+_AFIB = RHYTHMS.index("AFIB")
 _MEMBERS = tuple(tuple(RHYTHMS.index(name) for name in group) for group in GROUPS)
 
 
@@ -41,7 +43,7 @@ class RhythmLabel(Part):
             for group in GROUPS
         )
         self._margin = limits.margin
-        self._keep = max(self._confirm_s)
+        self._regular = False
         self.group = -1
         self.name = ""
         """The current rhythm."""
@@ -52,8 +54,12 @@ class RhythmLabel(Part):
         self.recent: list[list[float]] = []
         """Scores of the newest readable seconds."""
 
-    def feed(self, second: Second) -> tuple[str, int, int] | None:
-        """Take the next second; return (rhythm, first second, end second) when a span closed or was cut."""
+    def feed(self, second: Second, regular: bool = False) -> tuple[str, int, int] | None:
+        """Take the next second; return (rhythm, first second, end second) when a span closed or was cut.
+
+        While the newest RR intervals are `regular`, AFIB is read as N.
+        """
+        self._regular = regular
         closed = self._follow(second)
         if closed is None and (second.index + 1) % CUT_S == 0:
             closed = (self.name, self.start, second.index + 1)
@@ -66,8 +72,8 @@ class RhythmLabel(Part):
                 self.before = self.group
             self.recent = []
             return self._change(-1, "", second.index)
-        self.recent = [*self.recent[-self._keep + 1 :], list(second.rhythm)]
-        group = self._winner(second)
+        self.recent = [*self.recent[1 - _KEEP_S :], list(second.rhythm)]
+        group = self._winner()
         if group < 0:
             return None
         self.before = -1
@@ -79,23 +85,36 @@ class RhythmLabel(Part):
     @property
     def newest_in_force(self) -> bool:
         """Whether the newest second by itself looks like the rhythm in force."""
-        return bool(self.recent) and _best(self.recent[-1]) == self.group
+        return bool(self.recent) and self._looks(self.recent[-1]) == self.group
 
     def finish(self, end: int) -> tuple[str, int, int] | None:
         """Close the span that is open at second `end`."""
         return (self.name, self.start, end) if end > self.start else None
 
-    def _winner(self, second: Second) -> int:
+    def _winner(self) -> int:
         """Return the group in force after this second, -1 while none is confirmed."""
-        if self.group < 0 and len(self.recent) == 1 and _best(second.rhythm) == self.before >= 0:
+        if self.group < 0 and len(self.recent) == 1 and self._looks(self.recent[0]) == self.before >= 0:
             return self.before
         for group, confirm_s in enumerate(self._confirm_s):
             if group == self.group or len(self.recent) < confirm_s:
                 continue
-            mean = _mean(self.recent[-confirm_s:])
-            if _best(mean) == group and (self.group < 0 or _sum(mean, group) > _sum(mean, self.group) + self._margin):
+            sums = self._sums(_mean(self.recent[-confirm_s:]))
+            if sums.index(max(sums)) == group and (self.group < 0 or sums[group] > sums[self.group] + self._margin):
                 return group
         return self.group
+
+    def _sums(self, scores: list[float]) -> list[float]:
+        """Return the added score of every group."""
+        sums = [sum(scores[i] for i in members) for members in _MEMBERS]
+        if self._regular:
+            sums[0] += scores[_AFIB]
+            sums[1] -= scores[_AFIB]
+        return sums
+
+    def _looks(self, scores: list[float]) -> int:
+        """Return the group with the highest added score, the first of equals."""
+        sums = self._sums(scores)
+        return sums.index(max(sums))
 
     def _member(self, group: int) -> str:
         members, mean = _MEMBERS[group], _mean(self.recent[-self._confirm_s[group] :])
@@ -103,10 +122,14 @@ class RhythmLabel(Part):
         return RHYTHMS[best]
 
     def _since(self, group: int, index: int) -> int:
-        """Return the first of the confirming seconds that itself looks like the group."""
-        confirming = self.recent[-self._confirm_s[group] :]
-        late = next((i for i, scores in enumerate(confirming) if _best(scores) == group), len(confirming) - 1)
-        return index - len(confirming) + 1 + late
+        """Return the first second that by itself looks like the group, of those that lead up to its confirmation."""
+        looks = [self._looks(scores) == group for scores in self.recent]
+        first = max(0, len(looks) - self._confirm_s[group])
+        while first < len(looks) - 1 and not looks[first]:
+            first += 1
+        while first > 0 and looks[first - 1]:
+            first -= 1
+        return index - len(looks) + 1 + first
 
     def _change(self, group: int, name: str, start: int) -> tuple[str, int, int] | None:
         if name == self.name:
@@ -127,13 +150,3 @@ def extend_spans(spans: list[RhythmSpan], more: Iterable[RhythmSpan]) -> None:
 
 def _mean(rows: list[list[float]]) -> list[float]:
     return [sum(column) / len(rows) for column in zip(*rows, strict=True)]
-
-
-def _sum(scores: Scores, group: int) -> float:
-    return sum(scores[i] for i in _MEMBERS[group])
-
-
-def _best(scores: Scores) -> int:
-    """Return the group with the highest added score, the first of equals."""
-    sums = [_sum(scores, group) for group in range(len(GROUPS))]
-    return sums.index(max(sums))

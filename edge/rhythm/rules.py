@@ -84,11 +84,14 @@ class RhythmLimits(Limits):
     meaning: ClassVar[str] = (
         "The rhythm changes when the mean score of a group of rhythms (N · AFIB and AFL · SVTA · VT and VF · P · ASYS) "
         "over its confirmation time is the highest, by `margin` over the present one; the new rhythm is dated back to "
-        "its first second. Inside AF no beat is called S."
+        "its first second, by 16 s at most. AFIB is read as N while the newest 10 RR intervals are regular "
+        "(`regular`): fibrillation is not. Inside AF no beat is called S."
     )
     source: ClassVar[str] = (
-        "validation; a normal beat in AF has no premature reference (facts of the encoder, 202, 219)"
+        "validation; irregularity: RMSSD / mean RR after Dash et al. 2009 (their limit for AF is 0.1), here AF records "
+        "stay above 0.1 and regular rhythms read as AF below 0.05; S in AF: without P waves nothing is premature"
     )
+    regular: float = _limit(0.06, "share", "RMSSD / mean of 10 RR intervals below which they are regular", 0, 0.5)
     margin: float = _limit(0.1, "", "lead of the new rhythm's mean score", 0, 1)
     confirm_s: float = _limit(4, "s", "confirmation of N, SVTA, P", 1, 16)
     confirm_af_s: float = _limit(6, "s", "confirmation of AFIB and AFL", 1, 16)

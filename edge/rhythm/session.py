@@ -24,8 +24,8 @@ from edge.signal.prepare import step
 _HOP = HOP_S * MODEL_FS_HZ
 _N, _S, _V = (BEAT_CLASSES.index(name) for name in "NSV")
 _AF_SCORES = tuple(RHYTHMS.index(name) for name in AF)
-_VENTRICULAR = 0.5
-"""P(VT) + P(VF) from which a second without beats is no silence."""
+_LIKELY = 0.5
+"""P(VT) + P(VF) from which a second without beats is no silence; P(AFIB) + P(AFL) from which a beat is not called S."""
 
 
 class _Progress(Part):
@@ -56,6 +56,7 @@ class RhythmSession:
         self._leads = len(leads)
         self._step = step(fs_hz)
         self._fs_hz = fs_hz
+        self._regular = rules.rhythm.regular
         self._end_sample: int | None = None
         self._progress = _Progress()
         self._judge = SignalJudge(rules.signal)
@@ -162,14 +163,16 @@ class RhythmSession:
     def _enter(self, second: Second) -> list[RhythmSpan]:
         """Begin a second: its rhythm, its signal state, and what it does to the chain of beats."""
         heart = self._heart
-        closed = self._label.feed(second)
+        regular = heart.regular(self._regular)
+        closed = self._label.feed(second, regular)
         rhythm = self._label.name
-        af = rhythm in AF or (second.readable and sum(second.rhythm[i] for i in _AF_SCORES) >= 0.5)
+        likely_af = second.readable and not regular and sum(second.rhythm[i] for i in _AF_SCORES) >= _LIKELY
+        af = rhythm in AF or likely_af
         self._progress.pending = [second.end, second.readable, second.whole, af]
         if not second.whole:
             self._wait(second.start, af)
             heart.break_at(None)
-        elif second.ventricular >= _VENTRICULAR:
+        elif second.ventricular >= _LIKELY:
             self._wait(second.start, af)
             heart.hush(second.end)
         else:
