@@ -82,9 +82,7 @@ class Sender:
         self._seq = 0
         self._held: dict[int, Chunk] = {}
         self._outbox: deque[int] = deque()
-        self._in_flight: set[int] = set()
-        self._published_early: set[int] = set()
-        """Confirmed before `publish` returned their number."""
+        self._in_flight = 0
         self._refusal: str | None = None
         self._progress = threading.Condition(threading.RLock())
         self._progress_s = self._clock.monotonic_s()
@@ -166,8 +164,7 @@ class Sender:
     def connected(self, client: mqtt.Client) -> None:
         client.subscribe(ack_topic(self.stream.wearer, self.stream.device), qos=1)
         with self._progress:
-            self._in_flight.clear()
-            self._published_early.clear()
+            self._in_flight = 0
             if self._link.connections > 1:
                 self._send_again()
 
@@ -187,10 +184,7 @@ class Sender:
 
     def published(self, mid: int, failure: str | None) -> None:
         with self._progress:
-            if mid in self._in_flight:
-                self._in_flight.remove(mid)
-            else:
-                self._published_early.add(mid)
+            self._in_flight = max(0, self._in_flight - 1)
             if failure is not None:
                 self._refusal = failure
                 self._progress.notify_all()
@@ -204,25 +198,22 @@ class Sender:
             if self._held and self._clock.monotonic_s() - self._progress_s > self._wait_s and not self._outbox:
                 self._wait_s = min(2 * self._wait_s, max(self._resend_s, RESEND_MAX_S))
                 self._send_again()
-        # paho holds a lock of its own while it calls `published`: never publish while holding ours
-        while (chunk := self._next_chunk()) is not None:
-            info = client.publish(chunk_topic(chunk.wearer, chunk.device), encode(chunk), qos=1)
-            with self._progress:
-                self._sent += 1
-                if info.mid in self._published_early:
-                    self._published_early.remove(info.mid)
-                else:
-                    self._in_flight.add(info.mid)
+            chunks = self._due()
+        for chunk in chunks:  # not under our lock: paho holds one of its own while it calls `published`
+            client.publish(chunk_topic(chunk.wearer, chunk.device), encode(chunk), qos=1)
         return min(1.0, self._wait_s / 4)
 
-    def _next_chunk(self) -> Chunk | None:
-        """Take the next chunk to transmit, None if there is none or the broker wants no more yet."""
-        with self._progress:
-            while self._outbox and len(self._in_flight) < self._link.receive_maximum:
-                chunk = self._held.get(self._outbox.popleft())
-                if chunk is not None:
-                    return replace(chunk, oldest=min(self._held))
-        return None
+    def _due(self) -> list[Chunk]:
+        """Take from the outbox what the broker will take now."""
+        due: list[Chunk] = []
+        oldest = min(self._held, default=0)
+        while self._outbox and self._in_flight < self._link.receive_maximum:
+            chunk = self._held.get(self._outbox.popleft())
+            if chunk is not None:
+                due.append(replace(chunk, oldest=oldest))
+                self._in_flight += 1
+        self._sent += len(due)
+        return due
 
     def _send_again(self) -> None:
         self._outbox.clear()
