@@ -93,15 +93,17 @@ class RhythmLabel(Part):
 
     def _winner(self) -> int:
         """Return the group in force after this second, -1 while none is confirmed."""
-        if self.group < 0 and len(self.recent) == 1 and self._looks(self.recent[0]) == self.before >= 0:
-            return self.before
-        for group, confirm_s in enumerate(self._confirm_s):
-            if group == self.group or len(self.recent) < confirm_s:
-                continue
-            sums = self._sums(_mean(self.recent[-confirm_s:]))
-            if sums.index(max(sums)) == group and (self.group < 0 or sums[group] > sums[self.group] + self._margin):
-                return group
-        return self.group
+        group = self._looks(self.recent[-1])
+        if group == self.group:
+            return group
+        if self.group < 0 and len(self.recent) == 1 and group == self.before:
+            return group
+        confirm_s = self._confirm_s[group]
+        if len(self.recent) < confirm_s:
+            return self.group
+        sums = self._sums(_mean(self.recent[-confirm_s:]))
+        ahead = self.group < 0 or sums[group] > sums[self.group] + self._margin
+        return group if ahead and sums[group] == max(sums) else self.group
 
     def _sums(self, scores: list[float]) -> list[float]:
         """Return the added score of every group."""

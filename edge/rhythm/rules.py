@@ -82,10 +82,10 @@ class RhythmLimits(Limits):
     """How rhythm scores become one rhythm per second."""
 
     meaning: ClassVar[str] = (
-        "The rhythm changes when the mean score of a group of rhythms (N · AFIB and AFL · SVTA · VT and VF · P · ASYS) "
-        "over its confirmation time is the highest, by `margin` over the present one; the new rhythm is dated back to "
-        "its first second, by 16 s at most. AFIB is read as N while the newest 10 RR intervals are regular "
-        "(`regular`): fibrillation is not. Inside AF no beat is called S."
+        "The rhythm changes when a group of rhythms (N · AFIB and AFL · SVTA · VT and VF · P · ASYS) has the highest "
+        "score, and the highest mean over its confirmation time, by `margin` over the present one; the new rhythm is "
+        "dated back to its first second, by 16 s at most. AFIB is read as N while the newest 10 RR intervals are "
+        "regular (`regular`): fibrillation is not. Inside AF no beat is called S."
     )
     source: ClassVar[str] = (
         "validation; irregularity: RMSSD / mean RR after Dash et al. 2009 (their limit for AF is 0.1), here AF records "

@@ -76,14 +76,15 @@ class SignalJudge(Part):
 
     def seconds(self, hop: HopScores) -> list[Second]:
         """Return the seconds of a hop."""
-        return [self._second(hop, i) for i in range(HOP_S)]
+        spans_mv = _spans_mv(hop)
+        return [self._second(hop, i, spans_mv[i]) for i in range(HOP_S)]
 
-    def _second(self, hop: HopScores, i: int) -> Second:
+    def _second(self, hop: HopScores, i: int, span_mv: float) -> Second:
         limits = self._limits
         present = float(hop.present[i])
         quality = float(hop.quality[i])
         rhythm = _NOTHING if np.isnan(hop.rhythm[i]).any() else tuple(hop.rhythm[i].tolist())
-        signal = self._signal(hop, i, present, quality, rhythm[_ASYS])
+        signal = self._signal(hop, i, present, quality, span_mv, rhythm[_ASYS])
         return Second(
             index=hop.k * HOP_S + i,
             signal=signal,
@@ -94,13 +95,13 @@ class SignalJudge(Part):
             rhythm=rhythm,
         )
 
-    def _signal(self, hop: HopScores, i: int, present: float, quality: float, asystole: float) -> str:
+    def _signal(self, hop: HopScores, i: int, present: float, quality: float, span_mv: float, asystole: float) -> str:
         limits = self._limits
         if present < limits.min_present or np.isnan(quality):
             self.good, self.low_s, self.dead_s, self.flat = False, 0, 0, False
             return "gap"
         self.good = quality >= (limits.quality_off if self.good else limits.quality_on)
-        self._follow_flat(_span_mv(hop, i), asystole)
+        self._follow_flat(span_mv, asystole)
         if hop.contact_off[i]:
             return "lead_off"
         if self.flat:
@@ -120,9 +121,8 @@ class SignalJudge(Part):
             self.flat = True
 
 
-def _span_mv(hop: HopScores, i: int) -> float:
-    """Return the largest peak-to-peak amplitude of any lead in second i; 0 when there is none."""
-    widest = float(
-        np.fmax.reduce(peak_to_peak_mv(hop.ecg[:, i * MODEL_FS_HZ : (i + 1) * MODEL_FS_HZ], MODEL_FS_HZ)[:, 0])
-    )
-    return 0.0 if np.isnan(widest) else widest
+def _spans_mv(hop: HopScores) -> list[float]:
+    """Return the largest peak-to-peak amplitude of any lead per second; 0 when there is none."""
+    widest = np.fmax.reduce(peak_to_peak_mv(hop.ecg, MODEL_FS_HZ), axis=0)
+    spans: list[float] = np.nan_to_num(widest).tolist()
+    return spans
