@@ -56,7 +56,9 @@ class Sender:
     seq: int = 0
     at: int = 0
 
-    def take(self, samples: NDArray[np.int32], contact: bool | None = None, oldest: int = 0, **changes: Any) -> Chunk:
+    def take(
+        self, samples: NDArray[np.int32], /, contact: bool | None = None, oldest: int = 0, **changes: Any
+    ) -> Chunk:
         """Return the next chunk; `skip` first to lose signal."""
         offset_ns = round(self.at * 1e9 / self.fs_hz)
         fields: dict[str, Any] = {

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from edge.chunk import LEAD_NAMES, MISSING, Chunk
 from edge.intake.outcome import IntakeLimits, Outcome
@@ -20,6 +20,14 @@ from edge.store.waveform import block_len, compact
 MAX_BOOTS = 16
 """Boots of a device whose stragglers are recognised."""
 DAY_NS = 86400 * 10**9
+
+_INSERT_CHUNK = insert(tables.inbox)
+_UPDATE_RECORDING = update(tables.recording).where(tables.recording.c.id == bindparam("id_"))
+_UPDATE_SENDER = update(tables.sender).where(
+    tables.sender.c.wearer == bindparam("wearer_"),
+    tables.sender.c.device == bindparam("device_"),
+    tables.sender.c.boot == bindparam("boot_"),
+)
 
 Config = tuple[tuple[str, ...], float, tuple[float, ...]]
 """Leads, rate and scale: what makes a recording another one."""
@@ -265,20 +273,19 @@ class Stream:
         samples: NDArray[np.int32],
         contact: bool | None,
     ) -> None:
-        result = conn.execute(
-            insert(tables.inbox).values(
-                recording_id=timeline.id,
-                boot=piece.boot,
-                seq=piece.seq,
-                start_sample=start,
-                n=samples.shape[1],
-                device_time_ns=piece.device_time_ns,
-                utc_ns=piece.utc_ns,
-                received_ns=piece.received_ns,
-                contact=contact,
-                data=_bytes(samples),
-            )
-        )
+        row = {
+            "recording_id": timeline.id,
+            "boot": piece.boot,
+            "seq": piece.seq,
+            "start_sample": start,
+            "n": samples.shape[1],
+            "device_time_ns": piece.device_time_ns,
+            "utc_ns": piece.utc_ns,
+            "received_ns": piece.received_ns,
+            "contact": contact,
+            "data": _bytes(samples),
+        }
+        result = conn.execute(_INSERT_CHUNK, row)
         assert result.inserted_primary_key is not None
         piece.row_id = int(result.inserted_primary_key[0])
 
@@ -287,16 +294,19 @@ class Stream:
         conn.execute(row.values(end_sample=timeline.end))
 
     def _save_recording(self, conn: Connection, timeline: Timeline, received_ns: int) -> None:
-        row = update(tables.recording).where(tables.recording.c.id == timeline.id)
-        conn.execute(row.values(end_sample=timeline.end, last_received_ns=received_ns))
+        row = {"id_": timeline.id, "end_sample": timeline.end, "last_received_ns": received_ns}
+        conn.execute(_UPDATE_RECORDING, row)
 
     def _save_sender(self, conn: Connection, number: int, boot: _Boot, received_ns: int) -> None:
-        sender = tables.sender.c
-        row = update(tables.sender).where(
-            sender.wearer == self.wearer, sender.device == self.device, sender.boot == number
-        )
-        sequence = boot.sequence
-        conn.execute(row.values(next_seq=sequence.next_seq, ahead=sequence.ahead, updated_ns=received_ns))
+        row = {
+            "wearer_": self.wearer,
+            "device_": self.device,
+            "boot_": number,
+            "next_seq": boot.sequence.next_seq,
+            "ahead": boot.sequence.ahead,
+            "updated_ns": received_ns,
+        }
+        conn.execute(_UPDATE_SENDER, row)
 
     def _tell_frontier(self, outcome: Outcome) -> None:
         if self._current is not None:
