@@ -13,11 +13,11 @@ SHOWN = 3
 
 EXAMPLES = (
     ("How many pauses were there last night?", "count", "pause", "last night"),
-    ("Did I have atrial fibrillation yesterday?", "list", "af", "yesterday"),
+    ("Did I have any AF on Tuesday?", "list", "af", "on Tuesday"),
     ("What was my highest heart rate this morning?", "heart_rate", "max", "this morning"),
     ("When was the last run of ventricular tachycardia?", "last", "vt", ""),
     ("How long was I in AF in the past 24 hours?", "total_time", "af", "in the past 24 hours"),
-    ("What happened last night?", "summary", "", "last night"),
+    ("What happened on Sunday?", "summary", "", "on Sunday"),
     ("How many PVCs today?", "count", "pvc", "today"),
     ("Was the signal recorded all night?", "coverage", "", "all night"),
     ("How did my heart rate develop since lunch?", "trend", "", "since lunch"),
