@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 from intake_kit import Gateway, Sender, wave
 
-from edge.chunk import MISSING
+from edge.chunk import MISSING, Chunk, Delivery
 
 CHUNKS = 600
 N = 40
-ROUNDS = 8
+ROUNDS = 6
 
 
 def signal_and_chunks():  # type: ignore[no-untyped-def]
@@ -25,8 +25,17 @@ def signal_and_chunks():  # type: ignore[no-untyped-def]
     return x, Sender().cut(x, [N] * CHUNKS)
 
 
+def delivery(gateway: Gateway, chunk: Chunk) -> Delivery:
+    """Write the number of `chunk` to stdout the moment it is acknowledged."""
+
+    def committed() -> None:
+        os.write(1, f"{chunk.seq}\n".encode())
+
+    return Delivery(chunk, gateway.clock.utc_ns(), committed)
+
+
 def child(state: Path, first: int, seed: int) -> None:
-    """Send from chunk `first` on, out of order within windows of 12, writing each acknowledged number to stdout."""
+    """Send from chunk `first` on, out of order within windows of 12, reporting what is acknowledged."""
     _, chunks = signal_and_chunks()
     order = random.Random(seed)
     with Gateway(state) as gateway:
@@ -35,9 +44,7 @@ def child(state: Path, first: int, seed: int) -> None:
             for at in range(first, CHUNKS, 12):
                 window = chunks[at : at + 12]
                 order.shuffle(window)
-                await asyncio.gather(*(gateway.intake.accept(gateway.delivery(chunk)) for chunk in window))
-                os.write(1, "".join(f"{seq}\n" for _, seq in gateway.acknowledged).encode())
-                gateway.acknowledged.clear()
+                await asyncio.gather(*(gateway.intake.accept(delivery(gateway, chunk)) for chunk in window))
                 await gateway.intake.tick()
 
         asyncio.run(send())
