@@ -75,6 +75,8 @@ def _open(onnxruntime: ModuleType, weights: bytes, choice: Choice, threads: int)
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
+    # Batches come in many shapes; a plan of memory for each would only be kept, not reused.
+    options.enable_mem_pattern = False
     # Idle worker threads would burn a core between windows.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3
