@@ -24,6 +24,7 @@ from edge.sources import link
 from edge.sources.faults import Faults
 from edge.sources.mqtt import MqttSource
 from edge.sources.pace import Block, send_blocks
+from edge.sources.payload import REASONS, decode
 from edge.sources.record import Record, read_record
 from edge.sources.replay import blocks, replay_stream, start_for_end_at
 from edge.sources.sender import Sender, SendError, Stream
@@ -284,3 +285,33 @@ def test_the_simulate_command_sends_what_it_writes(tmp_path: Path) -> None:
         assert {chunk.contact for chunk in chunks.values()} == {True, False}
         truth = json.loads((tmp_path / "tour.truth.json").read_text())
         assert truth["start_utc_ns"] == answer["start_utc_ns"] == chunks[0].utc_ns
+
+
+def _wearable_page() -> str:
+    return (Path(__file__).parent.parent / "docs/wearable.md").read_text()
+
+
+def test_the_page_for_makers_tells_the_truth() -> None:
+    page = _wearable_page()
+    example = page.split("```json\n")[1].split("```")[0]
+    assert decode(example.encode(), "anna", "diy").samples.tolist() == [[-12, -9, -3, 4, MISSING, 18]]
+    for reason in REASONS:
+        assert f"`{reason}`" in page
+
+
+def test_the_sender_on_that_page_works() -> None:
+    code = _wearable_page().split("```python\n")[1].split("```")[0]
+    with mosquitto() as broker, gateway(broker) as there:
+        seconds = iter(range(5))
+        scope: dict[str, Any] = {"read_samples": lambda n: [next(seconds)] * n}
+        code = code.replace('connect("127.0.0.1")', f'connect("127.0.0.1", {broker.port})')
+        with pytest.raises(StopIteration):
+            exec(code, scope)
+        deadline = time.monotonic() + 5
+        while scope["held"] and time.monotonic() < deadline:
+            time.sleep(0.01)
+        scope["client"].disconnect()
+        scope["client"].loop_stop()
+        assert scope["held"] == {}
+        kept = there.kept[scope["boot"]]
+        assert [kept[seq].samples[0, 0] for seq in range(5)] == [0, 1, 2, 3, 4]
