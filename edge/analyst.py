@@ -38,6 +38,8 @@ log = structlog.get_logger()
 
 CHECKPOINT_HOPS = 30
 """A rhythm state is kept every minute of data."""
+REST_S = 5.0
+"""How long a recording waits whose analysis failed."""
 BATCH_HOPS = 240
 """Most hops scored together: 8 minutes of one wearer, or 2 s of 240."""
 
@@ -57,15 +59,13 @@ class _Track:
     beats_until: int
     silent_until: int = 0
     """Hops before this one were told by an earlier analysis (other rules or code): read again, nobody is told."""
-    horizon: int = 0
-    ends: bool = False
     current: Current | None = None
 
 
 class Analyst:
     """Holds one rhythm session per recording; everything else is in the database.
 
-    `stored` may be called from any thread; `run_batch` from one thread at a time.
+    Everything may be called from any thread; batches run one at a time.
     """
 
     def __init__(
@@ -81,11 +81,16 @@ class Analyst:
         self.on_changed: Changed = lambda recording, changes: None
         self.stride = choose_stride(encoder)
         self._tracks: dict[int, _Track] = {}
+        self._running = threading.Lock()
         self._lock = threading.Lock()
         self._horizons: dict[int, int] = {}
+        self._due: set[int] = set()
         self._changed: set[int] = set()
-        self._ended: set[int] = set()
-        self.counters = {"hops": 0, "beats": 0, "findings": 0, "repairs": 0, "repaired_hops": 0}
+        self._ending: set[int] = set()
+        self._at_work: set[int] = set()
+        self._rest_until_s: dict[int, float] = {}
+        self.last_failure = ""
+        self.counters = {"hops": 0, "beats": 0, "findings": 0, "repairs": 0, "repaired_hops": 0, "failures": 0}
 
     def stored(self, recording_id: int, horizon: int, *, changed: bool = False, ends: bool = False) -> None:
         """Note that every sample below `horizon` is decided.
@@ -95,18 +100,24 @@ class Analyst:
         """
         with self._lock:
             self._horizons[recording_id] = max(horizon, self._horizons.get(recording_id, 0))
+            self._due.add(recording_id)
             if changed:
                 self._changed.add(recording_id)
             if ends:
-                self._ended.add(recording_id)
+                self._ending.add(recording_id)
 
     def resume(self) -> None:
         """Take up every recording where the database says analysis stopped (start of the daemon)."""
+        recording, cursor = tables.recording.c, tables.cursor.c
         with self._reader.connect() as conn:
-            recording = tables.recording.c
-            rows = conn.execute(select(recording.id, recording.end_sample, recording.changed_from_sample)).all()
-        for recording_id, end_sample, changed_from in rows:
-            self.stored(recording_id, end_sample, changed=changed_from is not None)
+            rows = conn.execute(
+                select(
+                    recording.id, recording.fs_hz, recording.end_sample, recording.changed_from_sample, cursor.next_k
+                ).select_from(tables.recording.outerjoin(tables.cursor))
+            ).all()
+        for recording_id, fs_hz, end_sample, changed_from, next_k in rows:
+            if changed_from is not None or hops_ready(fs_hz, end_sample) > (next_k or 0):
+                self.stored(recording_id, end_sample, changed=changed_from is not None)
 
     def is_finished(self, recording_id: int) -> bool:
         """Whether a complete recording was analysed to its last hop and its findings closed."""
@@ -123,41 +134,65 @@ class Analyst:
     def lag_s(self) -> float:
         """Return how many seconds of ready signal wait for analysis, in the recording that waits most."""
         with self._lock:
-            waiting = dict(self._horizons)
-            repairs = bool(self._changed)
-        behind = [
-            self._ready(track, waiting.pop(track.recording.id, track.horizon)) - track.next_k
-            for track in list(self._tracks.values())
-        ]
-        # a recording that was never read counts as one hop: its rate is not known yet
-        return float(HOP_S * max([*behind, bool(waiting), repairs]))
+            due = {key: self._horizons[key] for key in self._due | self._changed | self._at_work}
+        tracks = dict(self._tracks)
+        # of a recording that was never read the rate is not known yet: it counts as one hop
+        behind = [self._ready(tracks[key], due[key]) - tracks[key].next_k if key in tracks else 1 for key in due]
+        return float(HOP_S * max(0, *behind)) if behind else 0.0
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing waits or is being worked on, resting recordings included."""
+        with self._lock:
+            return not (self._due or self._changed or self._at_work)
 
     def run_batch(self) -> bool:
         """Analyse what is ready, at most `BATCH_HOPS` hops; return False when nothing was.
 
-        Raises `AnyecgError` if the database refuses; the next call starts again from what is committed.
+        A recording whose analysis fails (a damaged block, a fault in this software, a full disk) rests for `REST_S`
+        and is tried again from what is committed; the others go on.
         """
-        with self._lock:
-            horizons, self._horizons = self._horizons, {}
-            changed, self._changed = self._changed, set()
-            ended, self._ended = self._ended, set()
-        try:
-            for recording_id, horizon in horizons.items():
-                track = self._track(recording_id)
-                track.horizon = max(track.horizon, horizon)
-                track.ends |= recording_id in ended
-            for recording_id in sorted(changed):
-                self._repair(self._track(recording_id))
-            return self._forward() or bool(changed)
-        except BaseException:
+        with self._running:
             with self._lock:
-                for recording_id, track in self._tracks.items():
-                    self._horizons[recording_id] = max(track.horizon, self._horizons.get(recording_id, 0))
-                    if track.ends:
-                        self._ended.add(recording_id)
-                self._changed |= changed
-            self._tracks.clear()
-            raise
+                now_s = self._clock.monotonic_s()
+                resting = {key for key, until_s in self._rest_until_s.items() if until_s > now_s}
+                due, changed = self._due - resting, self._changed - resting
+                self._due -= due
+                self._changed -= changed
+                self._at_work = due | changed
+            try:
+                return self._attempt(due, changed)
+            finally:
+                with self._lock:
+                    self._at_work = set()
+
+    def _attempt(self, due: set[int], changed: set[int]) -> bool:
+        try:
+            return self._read_anew(changed) | self._forward(due)
+        except Exception as error:
+            concerned = due | changed
+            for key in concerned:
+                self._tracks.pop(key, None)
+            if len(concerned) == 1:
+                self._rest(due, changed, error)
+                return False
+            has_worked = False
+            for key in sorted(concerned):
+                has_worked |= self._attempt({key} & due, {key} & changed)
+            return has_worked
+
+    def _rest(self, due: set[int], changed: set[int], error: Exception) -> None:
+        (key,) = due | changed
+        self.counters["failures"] += 1
+        self.last_failure = f"recording {key}: {error}"
+        if isinstance(error, AnyecgError):
+            log.error("analysis failed", recording=key, error=str(error), again_in_s=REST_S)
+        else:
+            log.exception("analysis failed", recording=key, again_in_s=REST_S)
+        with self._lock:
+            self._rest_until_s[key] = self._clock.monotonic_s() + REST_S
+            self._due |= due
+            self._changed |= changed
 
     def _track(self, recording_id: int) -> _Track:
         track = self._tracks.get(recording_id)
@@ -180,9 +215,9 @@ class Analyst:
     def _session(self, recording: Recording, at: Checkpoint) -> RhythmSession:
         return RhythmSession(recording.key, recording.fs_hz, recording.leads, self._rules, state=at.state or None)
 
-    def _forward(self) -> bool:
-        ready = {track.recording.id: self._ready(track, track.horizon) for track in self._tracks.values()}
-        tracks = [track for track in self._tracks.values() if ready[track.recording.id] > track.next_k or track.ends]
+    def _forward(self, due: set[int]) -> bool:
+        ready = {key: self._ready(self._track(key), self._horizons[key]) for key in sorted(due)}
+        tracks = [track for key, k in ready.items() if k > (track := self._track(key)).next_k or key in self._ending]
         if not tracks:
             return False
         share = max(1, BATCH_HOPS // len(tracks))
@@ -192,25 +227,30 @@ class Analyst:
                 track.recording = find_recording(conn, track.recording.id)  # its clock may have a new segment
         scored = self._score([track.recording for track in tracks], spans)
         passages = []
+        ended: set[int] = set()
         for track, (k0, k1), scores in zip(tracks, spans, scored, strict=True):
             passage = self._passage(track.recording, Checkpoint(k0, b"", track.beats_until))
             for hop in scores:
                 track.current = self._fold(passage, track.session, hop).current
             passage.k1 = k1
-            if track.ends and k1 == ready[track.recording.id]:
-                self._keep(passage, max(k1 - 1, 0), track.session.finish(track.horizon))
+            key = track.recording.id
+            if key in self._ending and k1 == ready[key]:
+                self._keep(passage, max(k1 - 1, 0), track.session.finish(self._horizons[key]))
                 passage.k1 = max(k1, 1)
-                track.ends = False
+                ended.add(key)
             track.next_k = k1
             track.beats_until = _until(passage)
             passage.end = Checkpoint(k1, track.session.dump(), track.beats_until)
             passages.append((track.recording, passage, k1 > track.silent_until))
         self._commit(passages)
+        with self._lock:
+            self._ending -= ended
+            self._due |= {track.recording.id for track in tracks if track.next_k < ready[track.recording.id]}
         return True
 
     def _ready(self, track: _Track, horizon: int) -> int:
         fs_hz = track.recording.fs_hz
-        return hops_in(fs_hz, horizon) if track.ends else hops_ready(fs_hz, horizon)
+        return hops_in(fs_hz, horizon) if track.recording.id in self._ending else hops_ready(fs_hz, horizon)
 
     def _score(self, recordings: Sequence[Recording], spans: Sequence[tuple[int, int]]) -> list[list[HopScores]]:
         with self._reader.connect() as conn:
@@ -238,6 +278,11 @@ class Analyst:
         passage.beats += result.beats
         passage.trends += result.trends
         passage.told += [Told(k, finding) for finding in result.findings]
+
+    def _read_anew(self, changed: set[int]) -> bool:
+        for key in sorted(changed):
+            self._repair(self._track(key))
+        return bool(changed)
 
     def _repair(self, track: _Track) -> None:
         """Analyse again what late data touched, from the checkpoint before it until nothing differs any more."""

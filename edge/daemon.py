@@ -229,9 +229,9 @@ class Daemon:
             "writer": {**gateway.writer.counters, "depth": gateway.writer.depth},
             "analysis": {
                 **gateway.analyst.counters,
-                "lag_s": round(gateway.analyst.lag_s(), 1),
-                "failures": gateway.failures["analysis"],
-                "last_failure": gateway.last_failure,
+                "lag_s": gateway.analyst.lag_s(),
+                "is_idle": gateway.analyst.is_idle,
+                "last_failure": gateway.analyst.last_failure,
                 "dropped_messages": gateway.dropped_messages,
             },
             "queues": {

@@ -195,7 +195,7 @@ def settle(state: Path, process: subprocess.Popen[bytes]) -> dict[str, Any]:
     def is_quiet() -> bool:
         nonlocal status
         status = _status(state, process) or status
-        return bool(status) and status["analysis"]["lag_s"] == 0 and status["queues"]["outbox"] == 0
+        return bool(status) and status["analysis"]["is_idle"] and status["queues"]["outbox"] == 0
 
     _await(is_quiet, SETTLE_TIMEOUT_S, "the analysis to catch up")
     return status

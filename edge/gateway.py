@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -11,12 +12,11 @@ from sqlalchemy import Connection
 
 from edge import __version__
 from edge.alerts.policy import Teller
-from edge.analyst import Analyst
+from edge.analyst import REST_S, Analyst
 from edge.clock import Clock
 from edge.config import Config
 from edge.encoder.card import Card
 from edge.encoder.session import Encoder
-from edge.errors import AnyecgError
 from edge.intake import Intake, IntakeLimits, Stored
 from edge.rhythm.rules import Rules, rules_hash
 from edge.store import findings, outbox
@@ -26,9 +26,6 @@ from edge.store.queries import Recording
 from edge.store.writer import Writer
 
 log = structlog.get_logger(__name__)
-
-RETRY_S = 2.0
-"""How long analysis rests after the database or the encoder failed."""
 
 
 class Gateway:
@@ -42,7 +39,9 @@ class Gateway:
         self.config = config
         self.clock = clock
         self.rules = Rules().override(config.rules)
-        self.encoder = Encoder(Card.load(config.encoder.model), provider=config.encoder.provider, threads=1)
+        self.encoder = Encoder(
+            Card.load(config.encoder.model), provider=config.encoder.provider, threads=config.encoder.threads
+        )
         self.writer = Writer(state)
         self.reader = open_readonly(state)
         version = {
@@ -61,8 +60,6 @@ class Gateway:
         self.intake = self.new_intake("live", lambda stored: self.on_stored(stored))
         self.on_analysed: Callable[[], None] = lambda: None
         self.dropped_messages = 0
-        self.failures: dict[str, int] = {"analysis": 0}
-        self.last_failure = ""
         self._work = asyncio.Event()
         self.analyst.resume()
         self._work.set()
@@ -85,18 +82,12 @@ class Gateway:
         self.writer.close()
 
     async def analyse(self) -> None:
-        """Analyse whatever becomes ready, for ever; a failure is counted and tried again."""
+        """Analyse whatever becomes ready, for ever."""
         while True:
-            await self._work.wait()
+            await self.analyse_ready()
+            with contextlib.suppress(TimeoutError):  # what failed is tried again without new data, too
+                await asyncio.wait_for(self._work.wait(), REST_S)
             self._work.clear()
-            try:
-                await self.analyse_ready()
-            except AnyecgError as error:
-                self.failures["analysis"] += 1
-                self.last_failure = str(error)
-                log.error("analysis_failed", error=str(error), again_in_s=RETRY_S)
-                await asyncio.sleep(RETRY_S)
-                self._work.set()
 
     async def finish(self, recording_id: int, end_sample: int) -> None:
         """Say that a recording is complete and wait until all of it is analysed; `analyse` must be running."""
