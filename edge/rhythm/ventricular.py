@@ -81,7 +81,7 @@ class VtDetector(Part):
 
     STATE: ClassVar[tuple[str, ...]] = (
         *("run", "seconds_from", "seconds_to", "seconds_s"),
-        *("bout_from", "bout_to", "longest_s", "max_bpm", "v_beats", "v_to"),
+        *("bout_from", "bout_to", "longest_s", "max_bpm", "bouts", "v_beats", "v_to"),
     )
 
     def __init__(self, book: FindingBook, limits: VtRule, peaks: RecentPeaks) -> None:
@@ -97,6 +97,7 @@ class VtDetector(Part):
         self.bout_from = self.bout_to = -1.0
         """The newest uninterrupted bout of the open finding; −1: none yet."""
         self.longest_s = self.max_bpm = 0.0
+        self.bouts = 0
         self.v_beats = 0
         self.v_to = -1.0
         """The newest V beat counted in `v_beats`."""
@@ -145,12 +146,14 @@ class VtDetector(Part):
     def _positive(self, start: float, end: float, opened: float, bpm: float, threshold_bpm: float) -> None:
         if self.bout_to < 0 or start - self.bout_to > _BOUT_BREAK:
             self.bout_from = start
+            self.bouts += 1
         self.bout_to = max(self.bout_to, end)
         bout_s = (self.bout_to - self.bout_from) / MODEL_FS_HZ
         self.longest_s, self.max_bpm = max(self.longest_s, bout_s), max(self.max_bpm, bpm)
         sustained = self.longest_s > self._limits.sustained_s
         severity: Severity | None = "critical" if sustained else None
         evidence: dict[str, float | int | str] = {
+            "bouts": self.bouts,
             "longest_s": round(self.longest_s, 3),
             "v_beats": self.v_beats,
             "sustained": int(sustained),
