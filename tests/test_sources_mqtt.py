@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -329,3 +331,35 @@ def test_a_broker_without_mqtt_5_is_spoken_to_in_3_1_1() -> None:
         hold.deliveries[0].committed()
         client.disconnect()
         client.loop_stop()
+
+
+def _certificate(folder: Path, name: str) -> tuple[Path, Path]:
+    """A self-signed certificate for 127.0.0.1 and its key."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    certificate, key = folder / f"{name}.pem", folder / f"{name}.key"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+         "-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return certificate, key
+
+
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # paho leaves that socket to the collector
+def test_tls_checks_whom_it_talks_to(tmp_path: Path) -> None:
+    certificate, key = _certificate(tmp_path, "broker")
+    stranger, _ = _certificate(tmp_path, "stranger")
+    with mosquitto(f"certfile {certificate}\nkeyfile {key}") as broker:
+        url = broker.url.replace("mqtt://", "mqtts://")
+        with source(url, ca_file=certificate) as (subject, _):
+            assert subject.snapshot()["state"] == "connected"
+        subject = MqttSource(Mqtt(url=url, ca_file=stranger), gateway="t", offer=Hold(), clock=SystemClock())
+        subject.start()
+        try:
+            assert until(lambda: subject.snapshot()["state"] == "refused")
+            assert "certificate verify failed" in str(subject.snapshot()["reason"])
+        finally:
+            subject.stop()
