@@ -30,7 +30,7 @@ from export.encoder.spoil import Noise
 class Settings:
     """What a training depends on besides data and code."""
 
-    steps: int = 6500
+    steps: int = 4300
     peak_lr: float = 2e-3
     warm_up: int = 200
     weight_decay: float = 0.05

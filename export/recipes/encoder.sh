@@ -4,6 +4,6 @@
 set -euo pipefail
 out="${1:-$HOME/.cache/anyecg/encoder}"
 export OMP_NUM_THREADS=1
-python -m export.encoder.train --out "$out" --steps 6000 --seed 1
+python -m export.encoder.train --out "$out" --steps 4300 --seed 1
 python -m export.onnx --checkpoint "$out/checkpoint.pt"
 python -m export.evaluate
