@@ -76,7 +76,8 @@ class ControlServer:
         try:
             while True:
                 try:
-                    line = await asyncio.wait_for(reader.readline(), IDLE_S if refusal is None else 1.0)
+                    async with asyncio.timeout(IDLE_S if refusal is None else 1.0):
+                        line = await reader.readline()
                 except ValueError:
                     refusal = f"request is longer than {MAX_LINE_BYTES} bytes"
                     line = b"\n"

@@ -8,6 +8,7 @@ gracefully: no new chunks, what is queued is committed, the broker keeps the res
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import resource
 import signal
@@ -172,10 +173,9 @@ class Daemon:
             if update.silences:
                 await self._tell_silences(update.silences)
             self._tick_now.clear()
-            try:
-                await asyncio.wait_for(self._tick_now.wait(), TICK_S)
-            except TimeoutError:
-                continue
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(TICK_S):
+                    await self._tick_now.wait()
 
     async def _tell_silences(self, silences: Sequence[tuple[Any, Change]]) -> None:
         now_ns = self._clock.utc_ns()

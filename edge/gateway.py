@@ -86,7 +86,8 @@ class Gateway:
         while True:
             await self.analyse_ready()
             with contextlib.suppress(TimeoutError):  # what failed is tried again without new data, too
-                await asyncio.wait_for(self._work.wait(), REST_S)
+                async with asyncio.timeout(REST_S):
+                    await self._work.wait()
             self._work.clear()
 
     async def finish(self, recording_id: int, end_sample: int) -> None:

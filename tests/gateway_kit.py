@@ -234,7 +234,7 @@ def assert_same_as_batch(state: Path, record: Record, *, same_ids: bool = True) 
         assert set(found) == set(expected)
 
     def content(row: dict[str, Any]) -> tuple[str, ...]:
-        return tuple(repr(row[name]) for name in CONTENT)
+        return tuple(json.dumps(row[name], sort_keys=True) for name in CONTENT)
 
     assert sorted(content(row) for row in found.values()) == sorted(content(asdict(f)) for f in expected.values())
     beats = stored_beats(state)
