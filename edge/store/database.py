@@ -25,7 +25,7 @@ SCHEMA = "0001"
 """The newest migration in `edge/store/migrations`: the schema this code reads and writes."""
 
 PAGE_SIZE = 8192
-"""Bytes. Three compressed blocks of a 250 Hz lead fit a page; with 4096 each would fill one alone."""
+"""Bytes. Three blocks of a 250 Hz lead at 1 µV fit a page; with 4096 each would fill one alone (`docs/store.md`)."""
 WAL_CHECKPOINT_PAGES = 512
 WAL_LIMIT_BYTES = 16 * 2**20
 """The WAL file is cut back to at most this after a checkpoint."""
