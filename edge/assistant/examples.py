@@ -8,8 +8,7 @@ import re
 from edge.assistant.plan import TOOLS
 
 SHOWN = 3
-"""Nearest examples in a prompt. Of 32 own questions the untuned SmolLM2-135M planned 8 right with 10 fixed examples
-(tool and argument), 21 with the 3 nearest of these, 22 with the 6 nearest and with the 12 nearest, each time slower."""
+"""Nearest examples in a prompt; docs/assistant.md has what was measured with other numbers of them."""
 
 EXAMPLES = (
     ("How many pauses were there last night?", "count", "pause", "last night"),

@@ -24,7 +24,7 @@ MAX_FILE_BYTES = 2**20
 
 @app.command()
 def ask(
-    words: Annotated[
+    question: Annotated[
         list[str] | None,
         typer.Argument(metavar="QUESTION", help="The question; with --questions the file for the answers."),
     ] = None,
@@ -47,7 +47,7 @@ def ask(
     from edge.store.database import open_readonly
 
     started = time.perf_counter()
-    text = " ".join(words or [])
+    text = " ".join(question or [])
     if questions is None and not text.strip():
         raise BadInputError('no question: anyecg ask "How many PVCs last night?"')
     items = _read_questions(questions) if questions is not None else [{"question": text, "wearer": wearer}]
@@ -63,7 +63,7 @@ def ask(
                 else:
                     _print(answer)
                 return
-            _write([_ask_json(engine, item, since, model) for item in items], words)
+            _write([_ask_json(engine, item, since, model) for item in items], question)
     finally:
         engine.dispose()
 

@@ -86,7 +86,7 @@ def events(
     as_json: JsonOption = False,
 ) -> None:
     """List events, newest first (of the past 24 hours unless --since says otherwise)."""
-    from edge.assistant.localtime import iso_utc, show, show_duration
+    from edge.assistant.localtime import iso_utc, show_duration
     from edge.clock import SystemClock
     from edge.rhythm.events import RULES, SEVERITIES
     from edge.store import queries
@@ -123,21 +123,22 @@ def events(
             ]
         )
         return
-    table = _table("event", "wearer", "rule", "severity", "state", "start", "duration")
+    table = _table("event", "wearer", "rule", "severity", "start", "duration")
     for row, tz in rows:
-        duration = show_duration((row["end_ns"] - row["start_ns"]) / 1e9)
-        severity_text = _styled(row["severity"])
-        _row(
-            table,
-            row["id"],
-            row["wearer"],
-            row["rule"],
-            severity_text,
-            row["state"],
-            show(row["start_ns"], tz),
-            duration,
-        )
+        so_far = ", open" if row["state"] == "open" else ""
+        duration = show_duration((row["end_ns"] - row["start_ns"]) / 1e9) + so_far
+        start = _short(row["start_ns"], now_ns, tz)
+        _row(table, row["id"], row["wearer"], row["rule"], _styled(row["severity"]), start, duration)
     console.print(table if rows else "no events in this period", highlight=False)
+
+
+def _short(utc_ns: int, now_ns: int, tz: ZoneInfo) -> str:
+    """Return `29 Mar 03:00:00 CEST`, with the year if it is not this one."""
+    from edge.assistant.localtime import to_local
+
+    at = to_local(utc_ns, tz)
+    year = "" if at.year == to_local(now_ns, tz).year else f"{at.year} "
+    return f"{at.day} {at:%b} {year}{at:%H:%M:%S %Z}"
 
 
 def _check(name: str, values: list[str], allowed: tuple[str, ...]) -> None:
@@ -227,7 +228,7 @@ def status(state: StateOption = DEFAULT_STATE, as_json: JsonOption = False) -> N
         return
     console.print(_styled(found.state), f"gateway: {found.reason}", highlight=False)
     _print_health(found)
-    table = _table("wearer", "state", "link", "data", "heart rate", "rhythm", "readable of 24 h", "open events")
+    table = _table("wearer", "state", "now")
     for person in found.wearers:
         _row(table, *_wearer_cells(person))
     console.print(table if found.wearers else "no wearers yet: one appears with its first data")
@@ -270,28 +271,29 @@ def _wearer_cells(person: WearerStatus) -> list[Any]:
 
     from edge.assistant.localtime import show_duration
 
-    readable, period = person.coverage["readable_s"], person.coverage["period_s"]
-    share = f" ({readable / period:.0%})" if period else ""
-    first = person.devices[0] if person.devices else None
-    return [
-        person.wearer,
-        Text.assemble(_styled(person.state), f" {person.reason}"),
-        ", ".join(f"{device['device']}: {device['link']}" for device in person.devices) or "-",
-        f"{show_duration(max(first['freshness_s'], 0))} ago" if first else "never",
-        "unknown" if person.hr_bpm is None else f"{person.hr_bpm:.0f} bpm",
-        person.rhythm or "unknown",
-        show_duration(readable) + share,
-        ", ".join(f"{event['rule']} ({event['severity']})" for event in person.open_events) or "-",
+    devices = (
+        f"{device['device']} {device['link']}, data {show_duration(max(device['freshness_s'], 0))} ago"
+        for device in person.devices
+    )
+    rate = "unknown" if person.hr_bpm is None else f"{person.hr_bpm:.0f} bpm"
+    readable, recorded = (show_duration(person.coverage[name]) for name in ("readable_s", "recorded_s"))
+    opened = ", ".join(f"{event['rule']} ({event['severity']})" for event in person.open_events)
+    lines = [
+        *devices,
+        f"heart rate {rate}, rhythm {person.rhythm or 'unknown'}",
+        f"{readable} readable of {recorded} recorded in the past 24 h",
+        *([f"open: {opened}"] if opened else []),
     ]
+    return [person.wearer, Text.assemble(_styled(person.state), f"\n{person.reason}"), "\n".join(lines)]
 
 
 def _table(*columns: str, head: bool = True) -> Table:
     from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE if head else None, show_header=head, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD if head else None, show_header=head, pad_edge=False, padding=(0, 1, 0, 0))
     for column in columns:
-        table.add_column(column, no_wrap=column == "event")
+        table.add_column(column, no_wrap=column in ("event", "rule", "severity", "start"))
     return table
 
 
