@@ -181,6 +181,11 @@ class Sender:
                 del self._held[seq]
             if safe:
                 self._moved()
+                first = min(self._held, default=0)
+                if first > ack.seq + 1 and first not in self._outbox:
+                    self._outbox.append(first)  # says, by its `oldest`, that what lies between was given up
+                    self._resent += 1
+        self._link.wake()
 
     def published(self, mid: int, failure: str | None) -> None:
         with self._progress:
