@@ -92,6 +92,8 @@ class Gateway:
 
     async def finish(self, recording_id: int, end_sample: int) -> None:
         """Say that a recording is complete and wait until all of it is analysed; `analyse` must be running."""
+        if await asyncio.to_thread(self.analyst.is_finished, recording_id):
+            return
         self.analyst.stored(recording_id, end_sample, ends=True)
         self._work.set()
         while not await asyncio.to_thread(self.analyst.is_finished, recording_id):

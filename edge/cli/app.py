@@ -47,8 +47,9 @@ def print_error(kind: str, error: Exception) -> None:
 
 def main() -> None:
     """Entry point: 0 done, 1 failed, 2 wrong usage or bad input."""
-    from edge.cli import register
+    from edge.cli import logs, register
 
+    logs.configure()
     register.all_commands()
     try:
         app()

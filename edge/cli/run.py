@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Annotated
 
 import typer
@@ -17,24 +16,12 @@ def run(
 ) -> None:
     """Run the gateway until SIGTERM: listen, keep, read, tell."""
     import asyncio
-    import sys
 
-    import structlog
-
+    from edge.cli import logs
     from edge.config import load
     from edge.daemon import Daemon
 
-    renderer = structlog.processors.JSONRenderer() if log_json else structlog.dev.ConsoleRenderer(colors=False)
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            renderer,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
+    logs.configure(as_json=log_json)
     config = load(state)
 
     async def serve() -> None:
