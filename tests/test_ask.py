@@ -177,6 +177,15 @@ def test_since_cuts_the_period(conn: Connection) -> None:
     assert empty.answer.startswith("I cannot answer that")
 
 
+def test_a_period_too_long_for_one_answer_is_refused_and_the_default_is_cut(conn: Connection) -> None:
+    named = ask(conn, "How many AF episodes since 2025-10-01?", now_ns=NOW_NS, wearer="ann")
+    assert "longer than 60 days" in named.answer
+    assert named.results == []
+    years_later = NOW_NS + 90 * 86_400 * NS
+    (last,) = ask(conn, "When was the last pause?", now_ns=years_later, wearer="ann").results
+    assert last.period.end_ns - last.period.start_ns == 60 * 86_400 * NS
+
+
 def test_the_wearer_is_the_one_given_or_named_or_the_only_one(conn: Connection) -> None:
     assert ask(conn, "Did bob have AF last night?", now_ns=NOW_NS).wearer == "bob"
     with pytest.raises(BadInputError, match="several wearers"):
@@ -326,8 +335,7 @@ def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:
 
 
 def anyecg(*args: str) -> subprocess.CompletedProcess[str]:
-    code = "from edge.cli import register; register.GROUPS = ('ask', 'read', 'strip'); from edge.cli.app import main; main()"
-    command = [sys.executable, "-W", "error", "-c", code, *args]
+    command = [sys.executable, "-W", "error", "-m", "edge", *args]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 

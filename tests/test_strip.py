@@ -16,7 +16,7 @@ from store_kit import FS_HZ, NS, VT_AT, berlin, build, reader, utc_ns
 from edge.chunk import MISSING
 from edge.errors import AnyecgError, BadInputError
 from edge.report import paper, terminal
-from edge.report.braille import plot, sparkline
+from edge.report.braille import plot
 from edge.report.strip import FOOTER, Mark, Strip, of_event, of_record, of_wearer
 from edge.sources.record import Record
 from edge.store import queries
@@ -197,12 +197,6 @@ def test_plots_draw_peaks_that_fall_between_columns() -> None:
     assert rows[0].index("*") == 10
     assert plot([], 5, 2, 0, 1, ascii_only=True) == [" " * 5] * 2
     assert plot([float("nan")] * 9, 5, 2, 0, 1, ascii_only=False) == [" " * 5] * 2
-
-
-def test_sparklines_leave_a_blank_for_what_is_unknown() -> None:
-    assert sparkline([1, None, 2], ascii_only=True) == "_ #"
-    assert sparkline([None], ascii_only=False) == " "
-    assert sparkline([5, 5], ascii_only=False) == "▁▁"
 
 
 def test_the_strip_of_an_event_shows_it_with_its_beats_and_local_time(conn: Connection) -> None:

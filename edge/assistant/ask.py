@@ -24,6 +24,8 @@ from edge.store import queries
 MAX_QUESTION = 500
 """Characters."""
 MAX_GRAMMAR_WEARERS = 50
+MAX_PERIOD_S = 60 * 86_400
+"""Longest period of one answer; within it the limits of `queries` are not reached."""
 
 NOT_UNDERSTOOD = (
     "I did not understand the question. I can count, list and time events (for example: how many PVCs last night, "
@@ -141,13 +143,17 @@ def _answer(
 
     reading = time.perf_counter()
     scope = Scope(conn, who.id, tz)
-    for step in planned.steps:
-        period = periods.get(step.args["period"]) or _default(words, now_ns)
-        period = _bounded(conn, who.id, period, since_ns)
-        if period.start_ns >= period.end_ns:
-            answer.answer = f"I cannot answer that: {period.phrase!r} lies before {show_minute(period.start_ns, tz)}."
-            return answer
-        answer.results.append(run_step(step, period, scope))
+    try:
+        for step in planned.steps:
+            period = periods.get(step.args["period"]) or _default(words, now_ns)
+            period = _bounded(conn, who.id, period, since_ns)
+            if period.start_ns >= period.end_ns:
+                raise BadInputError(f"{period.phrase!r} lies before {show_minute(period.start_ns, tz)}")
+            answer.results.append(run_step(step, period, scope))
+    except BadInputError as error:
+        answer.results.clear()
+        answer.answer = f"I cannot answer that: {error}."
+        return answer
     answer.timing_ms["tools"] = _ms_since(reading)
     answer.answer = " ".join(speak(result, tz) for result in answer.results) or NOT_UNDERSTOOD
     if answer.results and re.search(r"\b(?:do|does) (?:i|he|she|they|we) have\b|\bam i in\b", text, re.IGNORECASE):
@@ -215,13 +221,21 @@ def _default(words: Words, now_ns: int) -> Period:
 
 
 def _bounded(conn: Connection, wearer: str, period: Period, since_ns: int | None) -> Period:
-    """Return the period cut at `since_ns`, and at the first recorded sample if it is unbounded."""
+    """Return the period cut at `since_ns`, and at the first recorded sample if it is unbounded.
+
+    Raises:
+        BadInputError: it was asked for by name and is longer than `MAX_PERIOD_S`; the default is cut to that instead.
+    """
     start_ns = period.start_ns
     if start_ns == 0:
         known = queries.recorded_range(conn, wearer)
         start_ns = default_period(period.end_ns).start_ns if known is None else min(known[0], period.end_ns - 1)
     if since_ns is not None:
-        if period.phrase == "":
-            start_ns = since_ns
-        start_ns = max(start_ns, since_ns)
+        start_ns = since_ns if period.phrase == "" else max(start_ns, since_ns)
+    longest_ns = MAX_PERIOD_S * queries.NS
+    if period.end_ns - start_ns > longest_ns:
+        if period.phrase or since_ns is not None:
+            days = MAX_PERIOD_S // 86_400
+            raise BadInputError(f"the period is longer than {days} days: ask about a shorter one, or with --since")
+        start_ns = period.end_ns - longest_ns
     return Period(period.phrase, start_ns, period.end_ns)

@@ -40,7 +40,7 @@ _NUMBERS = {
         ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
     )
 } | {"a": 1, "an": 1, "couple of": 2, "a couple of": 2}
-_UNITS = {"second": 1, "minute": 60, "min": 60, "hour": 3600, "day": 86_400, "night": 86_400, "week": 604_800}
+_UNITS = {"second": 1, "minute": 60, "min": 60, "hour": 3600, "day": 86_400, "week": 604_800}
 
 _N = r"(?:\d{1,4}|an?|a couple of|couple of|" + "|".join(list(_NUMBERS)[1:13]) + r")"
 _UNIT = r"(?:seconds?|minutes?|mins?|hours?|days?|weeks?)"

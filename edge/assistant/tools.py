@@ -14,8 +14,9 @@ from sqlalchemy import Connection
 from edge.assistant.localtime import NS, iso_utc, show, show_duration, show_minute
 from edge.assistant.period import Period
 from edge.assistant.plan import Step
-from edge.assistant.vocabulary import BEAT_LABELS, GENERAL_LABELS, SEVERITY_LABELS, SIGNAL_RULES
+from edge.assistant.vocabulary import ANY, BEAT_LABELS, GENERAL_LABELS, SEVERITY_LABELS, SIGNAL_RULES
 from edge.encoder.contract import BEAT_CLASSES
+from edge.errors import BadInputError
 from edge.rhythm.events import SEVERITIES
 from edge.store import queries
 
@@ -111,8 +112,8 @@ def _span(start_ns: int, end_ns: int) -> Citation:
 
 
 def _findings(result: Result, scope: Scope) -> list[dict[str, Any]]:
-    label = result.step.args["label"]
-    return queries.findings(
+    label = result.step.args.get("label", ANY)
+    rows = queries.findings(
         scope.conn,
         wearer=scope.wearer,
         rules=() if label in GENERAL_LABELS else (label,),
@@ -120,6 +121,9 @@ def _findings(result: Result, scope: Scope) -> list[dict[str, Any]]:
         start_ns=result.period.start_ns,
         end_ns=result.period.end_ns,
     )
+    if len(rows) == queries.MAX_FINDINGS:
+        raise BadInputError(f"there are {len(rows)} events or more in this period: ask about a shorter one")
+    return rows
 
 
 def _cite(result: Result, rows: list[dict[str, Any]]) -> None:
@@ -323,9 +327,7 @@ def _coverage(result: Result, scope: Scope) -> None:
 
 
 def _summary(result: Result, scope: Scope) -> None:
-    rows = queries.findings(
-        scope.conn, wearer=scope.wearer, start_ns=result.period.start_ns, end_ns=result.period.end_ns
-    )
+    rows = _findings(result, scope)
     result.facts["count"] = Fact("count", len(rows))
     by_rule: dict[str, list[dict[str, Any]]] = {}
     for row in rows:

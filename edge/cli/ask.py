@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edge.cli.app import DEFAULT_STATE, JsonOption, StateOption, app, console, errors, print_json
+from edge.cli.read import reading
 from edge.errors import AnyecgError, BadInputError
 
 if TYPE_CHECKING:
-    from sqlalchemy import Engine
-
     from edge.assistant.ask import Answer
     from edge.assistant.model import LanguageModel
 
@@ -44,28 +43,28 @@ def ask(
     that is shipped is not tuned for this yet and often chooses wrongly: a choice that contradicts the words of the
     question is replaced by a plan made from its keywords, and the answer says so ("fallback").
     """
-    from edge.store.database import open_readonly
+    from edge.assistant.ask import whom
+    from edge.assistant.guard import fixed_answer
 
     started = time.perf_counter()
     text = " ".join(question or [])
     if questions is None and not text.strip():
         raise BadInputError('no question: anyecg ask "How many PVCs last night?"')
     items = _read_questions(questions) if questions is not None else [{"question": text, "wearer": wearer}]
-    engine = open_readonly(state)
-    try:
-        with _load(state) as model:
-            load_ms = round((time.perf_counter() - started) * 1e3, 1)
-            if questions is None:
-                answer = _ask(engine, items[0], since, model)
-                answer.timing_ms["load"] = load_ms
-                if as_json:
-                    print_json(answer.as_json())
-                else:
-                    _print(answer)
-                return
-            _write([_ask_json(engine, item, since, model) for item in items], question)
-    finally:
-        engine.dispose()
+    with reading(state) as conn:  # what cannot be asked is told before the model is loaded
+        if questions is None and fixed_answer(text) is None:
+            whom(conn, text, wearer)
+    with _load(state) as model:
+        load_ms = round((time.perf_counter() - started) * 1e3, 1)
+        if questions is not None:
+            _write([_ask_json(state, item, since, model) for item in items], question)
+            return
+        answer = _ask(state, items[0], since, model)
+    answer.timing_ms["load"] = load_ms
+    if as_json:
+        print_json(answer.as_json())
+    else:
+        _print(answer)
 
 
 def _load(state: Path) -> LanguageModel:
@@ -95,14 +94,14 @@ def _read_questions(path: Path) -> list[dict[str, Any]]:
     return items
 
 
-def _ask(engine: Engine, item: dict[str, Any], since: str | None, model: LanguageModel) -> Answer:
+def _ask(state: Path, item: dict[str, Any], since: str | None, model: LanguageModel) -> Answer:
     from edge.assistant.ask import ask as answer_question
     from edge.assistant.ask import whom
     from edge.assistant.localtime import parse_instant, zone
     from edge.clock import SystemClock
 
     now_ns = SystemClock().utc_ns()
-    with engine.connect() as conn:
+    with reading(state) as conn:
         now, since_ns = item.get("now"), None
         if now is not None or since is not None:
             tz = zone(whom(conn, item["question"], item.get("wearer")).timezone)
@@ -116,9 +115,9 @@ def _ask(engine: Engine, item: dict[str, Any], since: str | None, model: Languag
         )
 
 
-def _ask_json(engine: Engine, item: dict[str, Any], since: str | None, model: LanguageModel) -> dict[str, Any]:
+def _ask_json(state: Path, item: dict[str, Any], since: str | None, model: LanguageModel) -> dict[str, Any]:
     try:
-        return _ask(engine, item, since, model).as_json()
+        return _ask(state, item, since, model).as_json()
     except BadInputError as error:
         return {"question": item["question"], "answer": None, "error": str(error), "citations": []}
 

@@ -43,13 +43,17 @@ STYLES = {
 
 @contextlib.contextmanager
 def reading(state: Path) -> Iterator[Connection]:
-    """Open the database of a state folder for one command, in one snapshot."""
-    from edge.store.database import open_readonly
+    """Open the database of a state folder for one command or question, in one snapshot."""
+    from sqlalchemy.exc import DatabaseError
+
+    from edge.store.database import StoreError, open_readonly
 
     engine = open_readonly(state)
     try:
         with engine.connect() as conn:
             yield conn
+    except DatabaseError as error:
+        raise StoreError(f"cannot read the database in {state}: {error.orig}") from None
     finally:
         engine.dispose()
 

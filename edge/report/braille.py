@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 _DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))
 """Braille dot bits by (row, column) within a cell, from U+2800."""
-_BARS = "▁▂▃▄▅▆▇█"
 
 
 def plot(
@@ -58,15 +57,3 @@ def _row(value: float, low: float, span: float, height: int) -> int:
 def _cell(dots: NDArray[np.bool_]) -> str:
     bits = sum(_DOTS[r][c] for r in range(4) for c in range(2) if dots[r, c])
     return chr(0x2800 + bits) if bits else " "
-
-
-def sparkline(values: Sequence[float | None], *, ascii_only: bool) -> str:
-    """Return one character per value between the least and the greatest of them; a blank for None."""
-    known = [v for v in values if v is not None]
-    if not known:
-        return " " * len(values)
-    bars = "_.-=*#" if ascii_only else _BARS
-    low, span = min(known), (max(known) - min(known)) or 1.0
-    return "".join(
-        " " if v is None else bars[min(int((v - low) / span * len(bars)), len(bars) - 1)] for v in values
-    )  # fmt: skip
