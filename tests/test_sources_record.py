@@ -16,6 +16,7 @@ import wfdb
 
 from edge.chunk import MISSING
 from edge.errors import BadInputError
+from edge.sources import wfdb_file
 from edge.sources.record import read_record
 
 
@@ -239,3 +240,37 @@ def test_broken_edf_files_are_refused(tmp_path: Path) -> None:
     shutil.copy(path, tmp_path / "a.bin")
     with pytest.raises(BadInputError, match="unknown format"):
         read_record(tmp_path / "a.bin")
+
+
+@pytest.mark.parametrize("fmt", ["80", "212", "16", "24", "32"])
+def test_every_signal_format_reads_the_same_in_slices(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fmt: str
+) -> None:
+    bits = {"80": 8, "212": 12}.get(fmt, 16)
+    digital = np.random.default_rng(0).integers(-(2 ** (bits - 1)) + 1, 2 ** (bits - 1), (2, 1001))
+    digital[0, 77] = -(2 ** (max(bits, {"24": 24, "32": 32}.get(fmt, bits)) - 1))
+    path = _write_wfdb(tmp_path, "a", digital, baseline=[3, -5], fmt=[fmt] * 2)
+    expected = digital - np.array([[3], [-5]])
+    expected[0, 77] = MISSING
+    assert np.array_equal(read_record(path).samples, expected)
+    monkeypatch.setattr(wfdb_file, "_SLICE_FRAMES", 64)
+    assert np.array_equal(read_record(path).samples, expected)
+
+
+@pytest.mark.parametrize("fmt", ["310", "311", "160", "8"])
+def test_rarer_formats_read_the_same_in_slices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fmt: str) -> None:
+    (tmp_path / "a.dat").write_bytes(np.random.default_rng(0).bytes(6000))
+    (tmp_path / "a.hea").write_text(f"a 2 250 997\na.dat {fmt} 200 16 0 0 0 0 II\na.dat {fmt} 200 16 0 0 0 0 V1\n")
+    whole = read_record(tmp_path / "a").samples
+    monkeypatch.setattr(wfdb_file, "_SLICE_FRAMES", 64)
+    assert np.array_equal(read_record(tmp_path / "a").samples, whole)
+    assert len(np.unique(whole)) > 100
+
+
+def test_a_lead_with_several_samples_per_frame_has_their_rate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wfdb_file, "_SLICE_FRAMES", 2)
+    (tmp_path / "a.dat").write_bytes(np.arange(15, dtype="<i2").tobytes())
+    (tmp_path / "a.hea").write_text("a 2 125 5\na.dat 16x2 200 16 0 0 0 0 II\na.dat 16 1/mmHg 16 0 0 0 0 ABP\n")
+    record = read_record(tmp_path / "a")
+    assert record.fs_hz == 250
+    assert record.samples.tolist() == [[0, 1, 3, 4, 6, 7, 9, 10, 12, 13]]

@@ -6,12 +6,14 @@ import math
 import warnings
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import edfio
 import numpy as np
 from edfio.edf_annotations import _get_data_record_onset
+from numpy.typing import NDArray
 
 from edge.chunk import MISSING
 from edge.errors import BadInputError
@@ -53,13 +55,15 @@ def read_edf(path: Path, leads: Sequence[str | int] | None) -> Record:
         )
     samples = np.full((len(chosen), length), MISSING, np.int32)
     scales: list[float] = []
+    runs = _runs(first.astype(np.int64), per_record)
     for row, i in zip(samples, chosen, strict=True):
         gain, offset, sign = _calibration(path, signals[i], infos[i])
         scales.append(gain)
-        digital = signals[i].digital[: records * per_record].astype(np.int32)
-        digital = (sign * (digital + offset)).reshape(records, per_record)
-        for begin, block in zip(first.astype(np.int64).tolist(), digital, strict=True):
-            row[begin : begin + per_record] = block
+        stored = signals[i].digital
+        for source, begin, count in runs:
+            row[begin : begin + count] = stored[source : source + count]
+            row[begin : begin + count] += offset
+            row[begin : begin + count] *= sign
     return Record(
         name=path.stem,
         leads=tuple(lead_name(infos[i].name) for i in chosen),
@@ -70,6 +74,12 @@ def read_edf(path: Path, leads: Sequence[str | int] | None) -> Record:
         path=path,
         notes=notes,
     )
+
+
+def _runs(first: NDArray[np.int64], per_record: int) -> list[tuple[int, int, int]]:
+    """Contiguous data records as (sample in the file, sample on the grid, count), from each record's grid index."""
+    breaks = [0, *(np.flatnonzero(np.diff(first) != per_record) + 1).tolist(), len(first)]
+    return [(a * per_record, int(first[a]), (b - a) * per_record) for a, b in pairwise(breaks)]
 
 
 def _check_size(path: Path) -> int:

@@ -24,6 +24,10 @@ _BYTES_PER_SAMPLE |= {"24": 3.0, "32": 4.0, "212": 1.5, "310": 4 / 3, "311": 4 /
 _INVALID_BITS = {"80": 8, "508": 8, "310": 10, "311": 10, "212": 12, "24": 24, "524": 24, "32": 32}
 _INVALID_BITS |= dict.fromkeys(("16", "61", "160", "516"), 16)
 """Signal format → its width: the most negative value means "not recorded" (format 8 has no such value)."""
+_SLICEABLE = _BYTES_PER_SAMPLE.keys() - {"8"}
+"""Formats that can be read from any frame on."""
+_SLICE_FRAMES = 1 << 20
+"""Frames converted at a time: what a day of signal costs beyond its own size stays small."""
 
 
 def read_wfdb(path: Path, leads: Sequence[str | int] | None) -> Record:
@@ -228,27 +232,44 @@ def _fill(
     present = [c for c in channels if c is not None and segment.file_name[c] != "~"]
     if not present:
         return
+    frames = int(segment.sig_len)
+    formats = {segment.fmt[c] for c in present}
+    step = _SLICE_FRAMES if formats <= _SLICEABLE and not any(segment.skew) else frames
+    for first in range(0, frames, step):
+        digital = _read_digital(place, present, first, min(first + step, frames))
+        for lead, channel in enumerate(channels):
+            if channel is None or channel not in present:
+                continue
+            values = digital[present.index(channel)].astype(np.int64)
+            missing = values == -(2 ** (_INVALID_BITS.get(segment.fmt[channel], 63) - 1))
+            values[missing] = 0
+            values -= int(segment.baseline[channel] or 0)
+            own = _uv_per_lsb(place, segment, channel)
+            if own < 0:
+                values = -values
+            if abs(own) != uv_per_lsb[lead]:
+                values = np.rint(values * (abs(own) / uv_per_lsb[lead])).astype(np.int64)
+            if values.size and max(-int(values.min()), int(values.max())) >= -MISSING:
+                raise BadInputError(f"{place}: lead {segment.sig_name[channel]} exceeds 32 bits after its baseline")
+            values[missing] = MISSING
+            start = first * _per_frame(segment, channel)
+            target[lead, start : start + values.size] = values
+
+
+def _read_digital(place: Path, channels: list[int], first: int, last: int) -> Any:
+    """Digital values of the given signals, frames [first, last), one array per signal."""
     try:
-        read = wfdb.rdrecord(
-            str(place.absolute()), channels=present, physical=False, smooth_frames=False, return_res=32
-        )
+        return wfdb.rdrecord(
+            str(place.absolute()),
+            sampfrom=first,
+            sampto=last,
+            channels=channels,
+            physical=False,
+            smooth_frames=False,
+            return_res=32,
+        ).e_d_signal
     except Exception as error:
         raise BadInputError(f"{place}: cannot be read ({type(error).__name__}: {error})") from None
-    for lead, channel in enumerate(channels):
-        if channel is None or channel not in present:
-            continue
-        digital = np.asarray(read.e_d_signal[present.index(channel)]).astype(np.int64)
-        missing = digital == -(2 ** (_INVALID_BITS.get(segment.fmt[channel], 63) - 1))
-        digital -= int(segment.baseline[channel] or 0)
-        own = _uv_per_lsb(place, segment, channel)
-        if own < 0:
-            digital = -digital
-        if abs(own) != uv_per_lsb[lead]:
-            digital = np.rint(digital * (abs(own) / uv_per_lsb[lead])).astype(np.int64)
-        if digital.size and max(-int(digital.min()), int(digital.max())) >= -MISSING:
-            raise BadInputError(f"{place}: lead {segment.sig_name[channel]} exceeds 32 bits after its baseline")
-        digital[missing] = MISSING
-        target[lead, : digital.size] = digital
 
 
 def _start_utc_ns(header: Any) -> int | None:
