@@ -62,6 +62,11 @@ class Script:
         self.beats += [(start_s + i * step, kind) for i in range(count)]
         return self
 
+    def cut(self, start_s: float, end_s: float) -> Script:
+        """Remove the beats in [start, end)."""
+        self.beats = [beat for beat in self.beats if not start_s <= beat[0] < end_s]
+        return self
+
     def say(self, rhythm: str, start_s: int, end_s: int) -> Script:
         """Set the rhythm of the seconds in [start, end); AFIB shifts every other beat that has near neighbours."""
         self.rhythm[start_s:end_s] = [rhythm] * (end_s - start_s)

@@ -33,6 +33,12 @@ def silence(length_s: float, rhythm: str = "N", seconds: int = 40) -> Script:
     return script
 
 
+def unseen(length_s: float) -> Script:
+    """Asystole that readable signal begins with, two seconds of noise after the last beat."""
+    script = Script(60).train(0.4, 19.9, 75).train(22 + length_s, 59.9, 75).say("ASYS", 20, int(22 + length_s))
+    return script.fill(script.quality, 0.1, 20, 22)
+
+
 def rate(bpm: float, length_s: float) -> Script:
     """Three quarters of a minute at 75, then a rate for so long, then 75 again."""
     end = 45.2 + length_s
@@ -105,6 +111,9 @@ CASES: list[Case] = [
     ("long pause in AF", lambda: silence(5.1, "AFIB"), "pause", "urgent"),
     ("asystole just not", lambda: silence(3.95, "ASYS"), "asystole", None),
     ("asystole", lambda: silence(4.05, "ASYS"), "asystole", "critical"),
+    ("asystole after VF", lambda: vf(10).say("ASYS", 30, 36).cut(30, 35.2), "asystole", "critical"),
+    ("asystole after noise just not", lambda: unseen(7.9), "asystole", None),
+    ("asystole after noise", lambda: unseen(8.1), "asystole", "critical"),
     ("silence that does not look like asystole", lambda: silence(8), "asystole", None),
     ("silence in VF", lambda: silence(8, "VF"), "pause", None),
     ("bradycardia just not slow", lambda: rate(40.5, 90), "bradycardia", None),

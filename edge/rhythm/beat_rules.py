@@ -32,7 +32,7 @@ class SilenceRules(Part):
         heart = self._heart
         if heart.silent_from is not None:
             silent_s = (now - heart.silent_from) / MODEL_FS_HZ
-            if heart.after_beat:
+            if heart.after == "beat":
                 self._check_pause(heart.silent_from, now, silent_s, af)
             self._check_asystole(heart.silent_from, now, silent_s)
         self._book.expire("asystole", now)
@@ -55,11 +55,12 @@ class SilenceRules(Part):
 
     def _check_asystole(self, start: float, now: float, silent_s: float) -> None:
         limits, heart = self._asystole, self._heart
-        if silent_s < limits.min_s or heart.silent_s == 0:
+        threshold_s = limits.min_s if heart.after else limits.min_unseen_s
+        if silent_s < threshold_s or heart.silent_s == 0:
             return
         score = heart.asystole / heart.silent_s
         if score >= limits.score:
-            evidence = {"silent_s": round(silent_s, 3), "mean_score": round(score, 3), "threshold_s": limits.min_s}
+            evidence = {"silent_s": round(silent_s, 3), "mean_score": round(score, 3), "threshold_s": threshold_s}
             self._book.report("asystole", start, now, start, evidence)
 
 

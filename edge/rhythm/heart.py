@@ -20,7 +20,7 @@ _FRESH_S = 15.0
 class Heart(Part):
     """What the newest beats say. A break (gap, noise) or a faint peak ends the chain."""
 
-    STATE: ClassVar[tuple[str, ...]] = ("last", "ends", "rr_s", "silent_from", "after_beat", "asystole", "silent_s")
+    STATE: ClassVar[tuple[str, ...]] = ("last", "ends", "rr_s", "silent_from", "after", "asystole", "silent_s")
 
     def __init__(self) -> None:
         self.last: float | None = None
@@ -30,8 +30,8 @@ class Heart(Part):
         self.rr_s: list[float] = []
         self.silent_from: float | None = None
         """Since when readable signal has shown no sign of a beat."""
-        self.after_beat = False
-        """Whether that silence began with a beat."""
+        self.after = ""
+        """What that silence began with: "beat", "ventricular" (a second of VT or VF) or "" (unknown)."""
         self.asystole = 0.0
         """Sum of P(ASYS) over the whole seconds of the silence."""
         self.silent_s = 0
@@ -42,9 +42,9 @@ class Heart(Part):
         self.last = None
         self.hush(position)
 
-    def hush(self, position: float | None, after_beat: bool = False) -> None:
+    def hush(self, position: float | None, after: str = "") -> None:
         """Start the silence anew without ending the chain."""
-        self.silent_from, self.after_beat, self.asystole, self.silent_s = position, after_beat, 0.0, 0
+        self.silent_from, self.after, self.asystole, self.silent_s = position, after, 0.0, 0
 
     def hear(self, score: float) -> None:
         """Count one more second of silence with its P(ASYS)."""
@@ -58,7 +58,7 @@ class Heart(Part):
             self.ends = [*self.ends[-RECENT + 1 :], position]
             self.rr_s = [*self.rr_s[-RECENT + 1 :], rr_s]
         self.last = position
-        self.hush(position, after_beat=True)
+        self.hush(position, after="beat")
         return rr_s
 
     def rate_bpm(self) -> float | None:

@@ -188,11 +188,13 @@ class AsystoleRule(Rule):
 
     meaning: ClassVar[str] = (
         "No beat and no VT or VF for `min_s` of readable signal, and the encoder's mean P(asystole) there reaches "
-        "`score`. Opens without waiting for a beat; also where readable signal begins without one."
+        "`score`. Opens without waiting for a beat. Where readable signal begins without one (after noise, a gap, a "
+        "faint peak) it takes `min_unseen_s`."
     )
     source: ClassVar[str] = "≥ 4 s without a beat (ICU challenge 2015)"
     severity: Severity = "critical"
     min_s: float = _limit(4, "s", "this long or longer opens it", 2, 20)
+    min_unseen_s: float = _limit(8, "s", "the same where the silence began with neither a beat nor VT or VF", 2, 60)
     score: float = _limit(0.3, "", "mean P(asystole) of the seconds without a beat", 0, 1)
 
 
@@ -338,6 +340,7 @@ _ORDERED = (
     ("beat.faint", "beat.on"),
     ("signal.quality_off", "signal.quality_on"),
     ("signal.dead_mv", "signal.flat_mv"),
+    ("asystole.min_s", "asystole.min_unseen_s"),
     ("pause.min_s", "pause.urgent_s"),
     ("pause.af_min_s", "pause.af_urgent_s"),
     ("bradycardia.limit_bpm", "bradycardia.off_bpm"),

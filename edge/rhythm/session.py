@@ -174,7 +174,7 @@ class RhythmSession:
             heart.break_at(None)
         elif second.ventricular >= _LIKELY:
             self._wait(second.start, af)
-            heart.hush(second.end)
+            heart.hush(second.end, after="ventricular")
         else:
             if heart.silent_from is None:
                 heart.hush(second.start)
