@@ -53,7 +53,7 @@ async def import_record(
     found: set[int] = set()
     intake = gateway.new_intake("import", lambda stored: found.add(stored.recording_id))
     pending: set[asyncio.Task[None]] = set()
-    for chunk in _chunks(source, wearer, device, boot, start_ns):
+    for chunk in chunks(source, wearer, device, boot, start_ns):
         delivery = Delivery(chunk, gateway.clock.utc_ns(), lambda: None)
         pending.add(asyncio.create_task(intake.accept(delivery)))
         if len(pending) >= IN_FLIGHT:
@@ -66,7 +66,8 @@ async def import_record(
     return await asyncio.to_thread(_summary, gateway, recording_id, already=not intake.counters["stored"])
 
 
-def _chunks(record: Record, wearer: str, device: str, boot: int, start_ns: int) -> Iterator[Chunk]:
+def chunks(record: Record, wearer: str, device: str, boot: int, start_ns: int) -> Iterator[Chunk]:
+    """Cut a record into chunks of `CHUNK_S`; where nothing was recorded there is none, and the stamps say so."""
     length = round(CHUNK_S * record.fs_hz)
     recorded = [at for at in range(0, record.n, length) if (record.samples[:, at : at + length] != MISSING).any()]
     for seq, at in enumerate(recorded):
