@@ -9,7 +9,6 @@ differs from an undisturbed reading, or if an alert is lost or says two things; 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -19,10 +18,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from rich.console import Console
-from rich.table import Table
 from sqlalchemy import func, select
 
-from bench.machine import this_machine
+from bench.figures import Figures, write_json
+from bench.machine import Machine, this_machine
 from edge.store import queries, tables
 from edge.store.database import open_readonly
 
@@ -91,27 +90,18 @@ def _count(run: Run, state: Path) -> None:
         reader.dispose()
 
 
-def table(run: Run, machine: str) -> Table:
-    found = Table(title=f"SIGKILL at random instants · {machine}")
-    found.add_column("")
-    found.add_column("", justify="right")
-    for name, figure in rows_of(run):
-        found.add_row(name, figure)
-    return found
-
-
-def rows_of(run: Run) -> list[tuple[str, str]]:
-    """Return (name, figure) of every row."""
-    return [
-        ("kills", str(run.kills)),
-        ("of them after it listened again", str(max(0, run.starts - 1))),
-        ("samples lost, findings wrong, alerts lost or contradictory", "0" if run.passed else "FAILED"),
-        ("samples per lead kept", f"{run.samples:,}"),
-        ("beats", f"{run.beats:,}"),
-        ("findings, revisions", f"{run.findings}, {run.revisions}"),
-        ("minutes", f"{run.wall_s / 60:.1f}"),
-        ("seed", run.seed),
+def table_of(run: Run, machine: Machine) -> Figures:
+    rows = [
+        ["kills", str(run.kills)],
+        ["daemons that had come up when they were killed", str(max(0, run.starts - 1))],
+        ["samples lost, findings wrong, alerts lost or contradictory", "0" if run.passed else "FAILED"],
+        ["samples per lead kept", f"{run.samples:,}"],
+        ["beats", f"{run.beats:,}"],
+        ["findings, revisions", f"{run.findings}, {run.revisions}"],
+        ["minutes", f"{run.wall_s / 60:.1f}"],
+        ["seed", run.seed],
     ]
+    return Figures(f"SIGKILL at random instants, mitdb/200 through mosquitto · {machine.line}", ["", ""], rows)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -122,9 +112,9 @@ def main(arguments: list[str] | None = None) -> int:
     console = Console()
     machine = this_machine()
     run = measure(options.kills, console)
-    console.print(table(run, machine.line))
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps({"machine": asdict(machine), "run": asdict(run)}, indent=1) + "\n")
+    figures = table_of(run, machine)
+    console.print(figures.as_rich())
+    write_json(options.json, figures, machine, run=asdict(run))
     return 0 if run.passed else 1
 
 

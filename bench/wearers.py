@@ -130,7 +130,9 @@ def connect(wearables: list[Wearable], url: str, selector: selectors.BaseSelecto
         client.on_subscribe = lambda *_, name=one.wearer: subscribed.add(name)
         client.on_message = one.on_message
         client.connect(address.hostname or "127.0.0.1", address.port or 1883)
-        selector.register(client.socket(), selectors.EVENT_READ, client)
+        socket = client.socket()
+        assert socket is not None
+        selector.register(socket.fileno(), selectors.EVENT_READ, client)
         one.client = client
     deadline_s = time.monotonic() + CONNECT_TIMEOUT_S
     while len(subscribed) < len(wearables):

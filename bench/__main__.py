@@ -1,0 +1,121 @@
+"""Run the benches.
+
+    python -m bench                     all of them, then docs/bench.md and bench/results.json
+    python -m bench live --wearers 50   one of them, with its own options (-h lists them)
+    python -m bench report              docs/bench.md and bench/results.json from what ran last in build/bench
+
+analyze   24 h of one lead from file to report, beside other packages
+live      10 and 50 wearers in real time: latency, CPU, memory, queues
+kill      the daemon killed 200 times
+store     what keeping the signal costs
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from bench.figures import FOLDER, Figures, write_json
+from bench.machine import this_machine
+
+NAMES = ("analyze", "live", "kill", "store")
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = Path("docs/bench.md")
+RESULTS = Path("bench/results.json")
+TEXT = {
+    "analyze": """Other packages run in the same run on the same hours, each as a process of its own, timed whole.""",
+    "live": """Simulated wearables, each with an MQTT connection and a phase of its own, play sinus rhythm, VT, VF,
+asystole, pauses, lost contact and bigeminy. "Last needed sample" is the one without which the hop that opened the
+finding could not be read: from the publication of its chunk to the event at a subscriber. "Onset" is the truth of the
+simulation; "signal alone" is the part until the last needed sample existed, which no machine makes shorter: chunk,
+windows, look-ahead and the rule's own time. Queues are sampled every second.""",
+    "kill": """tests/test_kill.py, longer: after every kill each sample the wearable was told is committed is compared,
+at the end every sample, beat, finding and alert with an undisturbed reading of the record.""",
+    "store": """A random walk at 250 Hz, which compresses about as badly as ECG in 1 µV steps.""",
+}
+
+
+def main() -> int:
+    if len(sys.argv) > 1 and sys.argv[1] in NAMES:
+        return run(sys.argv[1], sys.argv[2:])
+    if sys.argv[1:] == ["report"]:
+        report()
+        return 0
+    if len(sys.argv) > 1:
+        print(__doc__)
+        return 0 if sys.argv[1] in ("-h", "--help") else 2
+    codes = {name: run(name, []) for name in NAMES}
+    report()
+    failed = [name for name, code in codes.items() if code]
+    if failed:
+        Console(stderr=True).print(f"failed: {', '.join(failed)}")
+    return 1 if failed else 0
+
+
+def run(name: str, options: list[str]) -> int:
+    """Run one bench in a process of its own; its JSON lies in build/bench afterwards."""
+    command = [sys.executable, "-m", f"bench.{name}", *options]
+    if name != "store":
+        return subprocess.run(command, cwd=ROOT, check=False).returncode
+    machine = this_machine()
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        lines = [_echo(line) for line in process.stdout]
+    if process.returncode == 0:
+        figures = Figures(f"Storing · {machine.line}", [""], [[line] for line in lines])
+        write_json(ROOT / FOLDER / "store.json", figures, machine)
+    return process.returncode
+
+
+def report() -> None:
+    """Write docs/bench.md and bench/results.json from the newest JSON of each bench."""
+    found = {name: json.loads(path.read_text()) for name in NAMES if (path := ROOT / FOLDER / f"{name}.json").exists()}
+    parts = ["# Measured\n", "Written by `make bench` (`python -m bench`). Research software, not a medical device.\n"]
+    for name, document in found.items():
+        parts += [f"## {name}\n", TEXT[name] + "\n", _markdown(name, document)]
+        parts += [f"Note: {note}.\n" for note in document.get("notes", [])]
+    (ROOT / PAGE).write_text("\n".join(parts), encoding="utf-8")
+    (ROOT / RESULTS).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    Console().print(f"{PAGE} and {RESULTS}: {', '.join(found) or 'nothing ran yet'}")
+
+
+def _markdown(name: str, document: dict[str, Any]) -> str:
+    if name == "store":
+        figures = document["figures"]
+        return "\n".join([f"{figures['title']}\n", "```", *[row[0] for row in figures["rows"]], "```\n"])
+    if name == "analyze":
+        return _analyze(document).as_markdown()
+    return Figures(**document["figures"]).as_markdown()
+
+
+def _analyze(document: dict[str, Any]) -> Figures:
+    rows = [
+        [
+            run["tool"],
+            f"{run['hours']:g}",
+            f"{run['wall_s']:.1f}",
+            f"{run['cpu_s']:.1f}",
+            f"{run['realtime']:.0f}",
+            f"{run['peak_mb']:.0f}",
+            f"{run['beats']:,}",
+            run["gives"],
+        ]
+        for run in document["runs"]
+    ]
+    title = f"One lead, whole process · {document['machine']}, load before {document['load_before']:.1f}"
+    return Figures(title, ["tool", "hours", "wall s", "CPU s", "× real time", "peak MB", "beats", "gives"], rows)
+
+
+def _echo(line: str) -> str:
+    sys.stdout.write(line)
+    sys.stdout.flush()
+    return line.rstrip()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
