@@ -118,8 +118,6 @@ class Mqtt(Section):
 class Intake(Section):
     """Limits on what wearables send; what exceeds one is refused and counted."""
 
-    max_chunk_s: Annotated[float, Field(gt=0, le=3600)] = 60.0
-    """Longest chunk, in seconds of signal."""
     max_devices: Annotated[int, Field(ge=1, le=10_000)] = 200
     """Devices (pairs of wearer and device) accepted at once."""
     queue_chunks: Annotated[int, Field(ge=1, le=1_000_000)] = 5_000

@@ -71,7 +71,7 @@ class Gateway:
             self._stored(what)
             on_stored(what)
 
-        limits = IntakeLimits(max_chunk_s=self.config.intake.max_chunk_s, max_devices=self.config.intake.max_devices)
+        limits = IntakeLimits(max_devices=self.config.intake.max_devices)
         return Intake(
             self.writer, self.reader, self.clock, limits, self.config.timezone, on_stored=stored, source=source
         )

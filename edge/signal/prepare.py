@@ -36,7 +36,7 @@ REACH = BOX - 1
 """Samples at 128 Hz on either side that the two moving averages see."""
 
 _BITS = 14
-_MAX_PERIOD = 2000
+_MAX_PERIOD = 512
 _MIN_BLOCK = 64
 
 

@@ -210,6 +210,8 @@ def _write_findings(conn: Connection, passage: Passage, to_utc_ns: Callable[[int
         current = said.get(key) or again.get(key) or _current(conn, key)
         if current is not None:
             row["opened_k"] = min(row["opened_k"], current["opened_k"])
+        if current is None and row["state"] == "closed":  # short: whoever is told needs its beginning and its end
+            current = _revise(conn, {**row, "state": "open"}, None, now_ns, changes)
         said[key] = _revise(conn, row, current, now_ns, changes)
     for key in said:
         again.pop(key, None)
