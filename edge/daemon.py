@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import resource
 import signal
 import time
 from collections.abc import Sequence
@@ -32,6 +31,7 @@ from edge.errors import AnyecgError
 from edge.gateway import Gateway
 from edge.importing import import_record
 from edge.intake import Stored
+from edge.process import rss_mb
 from edge.sources.mqtt import MqttSource
 from edge.store import outbox, queries, tables
 from edge.store.findings import Change
@@ -212,7 +212,7 @@ class Daemon:
                 "pid": os.getpid(),
                 "version": __version__,
                 "uptime_s": round(time.monotonic() - self._started_s, 1),
-                "rss_mb": round(_rss_mb(), 1),
+                "rss_mb": round(rss_mb(), 1),
             },
             "encoder": {
                 "checkpoint": gateway.encoder.card.checkpoint,
@@ -267,8 +267,3 @@ class Daemon:
                     received_ns=recording.last_received_ns,
                     open_findings=[dict(row) for row in opened],
                 )
-
-
-def _rss_mb() -> float:
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * resource.getpagesize() / 2**20

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import resource
 import time
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -19,6 +18,7 @@ from edge.assistant.plan import Planner, Step, make_plan, plain
 from edge.assistant.tools import Citation, Result, Scope, run_step
 from edge.assistant.vocabulary import Words, read_words
 from edge.errors import BadInputError
+from edge.process import peak_rss_mb
 from edge.store import queries
 
 MAX_QUESTION = 500
@@ -77,7 +77,7 @@ class Answer:
             "model_plan": self.model_step.as_json() if self.model_step else None,
             "wearer": self.wearer,
             "timing_ms": self.timing_ms,
-            "rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+            "rss_mb": round(peak_rss_mb(), 1),
         }
 
 
