@@ -38,6 +38,7 @@ LIMITS = (
     "Paced rhythm was learnt from four records and does not transfer to other pacemakers.",
     "Asystole was learnt from three records and from synthetic flat lines.",
     "VT and VF come from one database of Holter tapes at 250 Hz.",
+    "AV block was hardly seen in training: blocked P waves of a large amplitude can be counted as V beats.",
 )
 CITATIONS = (
     "Moody GB, Mark RG. The impact of the MIT-BIH Arrhythmia Database. IEEE Eng Med Biol 20(3):45-50, 2001.",

@@ -120,8 +120,13 @@ class LeadPool(nn.Module):
         batch, lead, channels, frame = x.shape
         score = self.score(x.reshape(batch * lead, channels, 1, frame)).reshape(batch, lead, 1, frame)
         weight = torch.exp(4 * torch.tanh(score.float() / 4)) * present
-        weight = weight / (weight.sum(dim=1, keepdim=True) + 1e-6)
-        return (x * weight).sum(dim=1).unsqueeze(2)
+        weight = weight / (_sum_of_leads(weight) + 1e-6)
+        return _sum_of_leads(x * weight).reshape(batch, channels, 1, frame)
+
+
+def _sum_of_leads(x: Tensor) -> Tensor:
+    """Return the sum over axis 1, kept; lead after lead, for ReduceSum changes its order with the batch size."""
+    return torch.cumsum(x, dim=1)[:, -1:]
 
 
 def _repeat(x: Tensor, times: int) -> Tensor:
