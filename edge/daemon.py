@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import time
@@ -33,7 +34,7 @@ from edge.importing import import_record
 from edge.intake import Stored
 from edge.process import rss_mb
 from edge.sources.mqtt import MqttSource
-from edge.store import outbox, queries, tables
+from edge.store import marks, outbox, queries, tables
 from edge.store.findings import Change
 from edge.store.health import write_health
 
@@ -65,7 +66,9 @@ class Daemon:
         self._board = Board(config, self._clock, wake=self._wake)
         self._publisher = Publisher(config, self._clock, self._gateway.reader, self._gateway.writer.submit)
         self._source = MqttSource(config.mqtt, gateway=config.gateway.id, offer=self._offer, clock=self._clock)
-        self._control = ControlServer(state, {"status": self._status, "import": self._import})
+        commands = {"status": self._status, "import": self._import, "mark": self._mark, "state": self._wearer_states}
+        self._control = ControlServer(state, commands)
+        self._states: dict[str, dict[str, Any]] = {}
         self._gateway.on_analysed = self._analysed
         self._gateway.analyst.on_changed = self._board.changed
         self._gateway.on_stored = self._stored
@@ -170,6 +173,8 @@ class Daemon:
             update = self._board.tick()
             for topic, payload in update.states:
                 self._publisher.retain(topic, payload)
+                document = json.loads(payload)
+                self._states[document["wearer"]] = document
             if update.silences:
                 await self._tell_silences(update.silences)
             self._tick_now.clear()
@@ -248,6 +253,13 @@ class Daemon:
 
     async def _import(self, request: dict[str, Any]) -> dict[str, Any]:
         return await import_record(self._gateway, **request)
+
+    async def _mark(self, request: dict[str, Any]) -> dict[str, Any]:
+        now_ns = self._clock.utc_ns()
+        return await asyncio.wrap_future(self._gateway.writer.submit(lambda conn: marks.perform(conn, request, now_ns)))
+
+    async def _wearer_states(self, _request: dict[str, Any]) -> dict[str, Any]:
+        return self._states
 
     def _restore_board(self) -> None:
         """Show each wearer as the last daemon left it, until its device speaks."""

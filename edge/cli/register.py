@@ -11,6 +11,7 @@ GROUPS = (
     "demo",
     "importing",
     "read",
+    "review",
     "run",
     "send",
     "strip",

@@ -222,16 +222,25 @@ finding_revision = Table(  # every earlier state of a finding
     Column("written_ns", BigInteger, nullable=False),
 )
 
-mark = Table(  # what a person said
+mark = Table(  # what a person said; never changed, only undone
     "mark",
     metadata,
     Column("id", Integer, primary_key=True),
     Column("wearer", String(64), ForeignKey("wearer.id"), nullable=False),
     Column("finding_id", String(16), ForeignKey("finding.id")),
-    Column("kind", String(16), nullable=False),  # symptom, confirm, false, note, ack, snooze
+    Column("kind", String(16), nullable=False),  # `edge.store.marks.KINDS`, or snooze
     Column("note", Text, nullable=False),
     Column("at_ns", BigInteger, nullable=False),
     Column("written_ns", BigInteger, nullable=False),
+    Column("recording_id", Integer, ForeignKey("recording.id")),  # of a corrected beat or episode
+    Column("start_sample", BigInteger),
+    Column("end_sample", BigInteger),
+    Column("value", JSON),  # what is right instead: {"type": AAMI class or null} or {"rule": name}
+    Column("author", String(64), nullable=False, server_default=""),
+    Column("undone_ns", BigInteger),
+    Column("undone_by", String(64)),
+    Index("ix_mark_wearer_at", "wearer", "at_ns"),
+    Index("ix_mark_finding", "finding_id"),
 )
 
 outbox = Table(  # MQTT messages committed with what they tell; deleted when the broker has them
