@@ -124,6 +124,17 @@ class Intake(Section):
     """Chunks waiting to be committed before the gateway stops taking more from the broker."""
 
 
+class Ble(Section):
+    """Wearables on Bluetooth; which ones is in `devices.toml` (`anyecg devices add`)."""
+
+    adapter: Annotated[str, StringConstraints(pattern=r"^hci\d{1,2}$")] | None = None
+    """Adapter, such as hci0; none: the first one that is powered."""
+    queue_s: Annotated[float, Field(ge=2, le=3600)] = 30.0
+    """Seconds of signal per device on the way to the disk; beyond this the oldest is dropped and counted as a gap."""
+    acquire_notify: bool = False
+    """Take notifications from a socket (AcquireNotify) instead of D-Bus signals; some devices do not allow it."""
+
+
 class Encoder(Section):
     """The network that reads the signal."""
 
@@ -187,6 +198,31 @@ class Assistant(Section):
     """Context of the model, in tokens."""
 
 
+class Web(Section):
+    """The page (`anyecg web`): a process of its own that only reads."""
+
+    host: str = "127.0.0.1"
+    """Address it listens on. Anything but loopback needs TLS (`cert_file`, `key_file`) and a token."""
+    port: Annotated[int, Field(ge=1, le=65535)] = 8377
+    """TCP port."""
+    cert_file: Path | None = None
+    """PEM file with the certificate chain; with it the page speaks only HTTPS."""
+    key_file: Path | None = None
+    """PEM file with the key of the certificate, not for everyone to read."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Names it may be called by beyond loopback, e.g. ecg.lan; IP addresses always may (DNS rebinding cannot)."""
+    require_token: bool = False
+    """Ask for a token on loopback too: set it behind a reverse proxy or where others have accounts on this machine."""
+    session_hours: Annotated[float, Field(ge=0.1, le=720)] = 12.0
+    """Who signed in with a token is asked for it again after this many hours."""
+
+    @model_validator(mode="after")
+    def _whole_pair(self) -> Self:
+        if (self.cert_file is None) != (self.key_file is None):
+            raise ValueError("cert_file and key_file belong together: give both or neither")
+        return self
+
+
 class Config(BaseSettings):
     """The whole file."""
 
@@ -202,6 +238,7 @@ class Config(BaseSettings):
     gateway: Gateway = Gateway()
     mqtt: Mqtt = Mqtt()
     intake: Intake = Intake()
+    ble: Ble = Ble()
     encoder: Encoder = Encoder()
     rules: RuleOverrides = {}
     """Thresholds other than the default: one table per rule, e.g. `[rules.bradycardia]`; docs/rules.md lists them."""
@@ -209,6 +246,7 @@ class Config(BaseSettings):
     wearers: dict[Identifier, Wearer] = {}
     """One table per person, e.g. `[wearers.anna]`; a wearer without a table gets the defaults."""
     assistant: Assistant = Assistant()
+    web: Web = Web()
 
     @classmethod
     def settings_customise_sources(
@@ -271,6 +309,7 @@ def parse(text: str, path: Path) -> Config:
             "mqtt": _anchored(config.mqtt, folder, "password_file", "ca_file"),
             "encoder": _anchored(config.encoder, folder, "model"),
             "assistant": _anchored(config.assistant, folder, "model"),
+            "web": _anchored(config.web, folder, "cert_file", "key_file"),
         }
     )
 

@@ -1,0 +1,265 @@
+"""One device for ever: found, connected, started, watched, and connected again.
+
+| state | meaning |
+|---|---|
+| `searching` | not heard: asleep, out of range, off the body (many straps sleep then), or connected to another phone |
+| `no_bluetooth` | no adapter, adapter off, BlueZ or D-Bus away |
+| `connecting`, `starting` | on the way |
+| `streaming` | data come |
+| `off_body` | connected, the device says that its electrodes are off the body |
+| `refused` | the firmware did not start the stream |
+| `failed` | connection failed or was lost, tried again after a jittered wait |
+| `stopped` | not kept any more |
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import structlog
+from bleak import BleakClient
+from bleak.backends.device import BLEDevice
+
+from edge.alerts.backoff import Backoff
+from edge.sources.ble import heart_rate
+from edge.sources.ble.bindings import Binding
+from edge.sources.ble.drivers import Driver, StartRefusedError, notify
+from edge.sources.ble.frame import FrameError
+from edge.sources.ble.radio import RADIO_ERRORS, Radio, reason_of
+from edge.sources.ble.session import Session
+
+State = Literal[
+    "searching", "no_bluetooth", "connecting", "starting", "streaming", "off_body", "refused", "failed", "stopped"
+]
+CONNECT_TIMEOUT_S = 15.0
+START_TIMEOUT_S = 15.0
+STOP_TIMEOUT_S = 3.0
+SILENT_S = 10.0
+"""A started stream without a frame for this long is taken down and started again."""
+LOOK_S = 0.25
+BATTERY_S = 600.0
+LOW_BATTERY_PERCENT = 15
+MAX_EVENTS = 64
+RETRY = Backoff(first_s=0.25, longest_s=4.0)
+"""Short: a strap that is back shall deliver within 5 s."""
+REFUSED_RETRY = Backoff(first_s=2.0, longest_s=30.0)
+
+log = structlog.get_logger(__name__)
+
+
+class SilentError(Exception):
+    """The device is connected and started, and sends nothing."""
+
+
+class LostError(Exception):
+    """The connection has gone."""
+
+
+LINK_ERRORS: tuple[type[BaseException], ...] = (SilentError, LostError, FrameError, *RADIO_ERRORS)
+
+
+@dataclass(frozen=True, slots=True)
+class LinkEvent:
+    """A change of state."""
+
+    at_ns: int
+    state: State
+    reason: str
+
+    def as_json(self) -> dict[str, Any]:
+        return {"at_ns": self.at_ns, "state": self.state, "reason": self.reason}
+
+
+class Keeper:
+    """Keeps one device connected and its stream running; `run` never returns."""
+
+    def __init__(
+        self,
+        device: str,
+        binding: Binding,
+        driver: Driver,
+        session: Session,
+        radio: Radio,
+        *,
+        acquire: bool,
+        utc_ns: Callable[[], int],
+    ) -> None:
+        self.device = device
+        self.binding = binding
+        self.session = session
+        self.state: State = "searching"
+        self.reason = ""
+        self.counters: Counter[str] = Counter(connections=0, failures=0, refusals=0, silences=0, losses=0)
+        self.events: deque[LinkEvent] = deque(maxlen=MAX_EVENTS)
+        self.first_samples_s: float | None = None
+        """From hearing the device to its first samples, the last time."""
+        self._driver = driver
+        self._radio = radio
+        self._acquire = acquire
+        self._utc_ns = utc_ns
+
+    async def run(self) -> None:
+        """Keep the device until cancelled; the stream is stopped and the device let go then."""
+        attempt = refusals = 0
+        try:
+            while True:
+                device = await self._find()
+                frames = self.session.frames
+                wait_s = 0.0
+                try:
+                    await self._serve(device)
+                except StartRefusedError as error:
+                    self.counters["refusals"] += 1
+                    wait_s = REFUSED_RETRY.wait_s(refusals)
+                    refusals += 1
+                    self._enter("refused", str(error))
+                except LINK_ERRORS as error:
+                    self.counters["failures"] += 1
+                    attempt = 0 if self.session.frames > frames else attempt
+                    wait_s = RETRY.wait_s(attempt)
+                    attempt += 1
+                    self._enter(
+                        "failed", str(error) if isinstance(error, SilentError | LostError) else reason_of(error)
+                    )
+                if self.session.frames > frames:
+                    refusals = 0
+                await asyncio.sleep(wait_s)
+        finally:
+            self._enter("stopped", "")
+
+    def snapshot(self) -> dict[str, Any]:
+        """State and counters for `status`."""
+        heard = self._radio.seen.get(self.binding.address)
+        return {
+            "wearer": self.binding.wearer,
+            "address": self.binding.address,
+            "kind": self.binding.kind,
+            "name": self.binding.name,
+            "state": self.state,
+            "reason": self.reason,
+            "rssi": None if heard is None else heard.rssi,
+            "first_samples_s": None if self.first_samples_s is None else round(self.first_samples_s, 2),
+            **self.counters,
+            **self.session.snapshot(),
+            "events": [event.as_json() for event in list(self.events)[-8:]],
+        }
+
+    async def _find(self) -> BLEDevice:
+        services = frozenset((self._driver.service, heart_rate.SERVICE))
+        search = asyncio.ensure_future(self._radio.find(self.binding.address, services))
+        try:
+            while True:
+                if self._radio.problem is not None:
+                    self._enter("no_bluetooth", self._radio.problem)
+                else:
+                    self._enter("searching", "not heard: asleep, out of range, or connected to another device")
+                done, _ = await asyncio.wait({search}, timeout=1.0)
+                if done:
+                    return search.result()
+        finally:
+            search.cancel()
+
+    async def _serve(self, device: BLEDevice) -> None:
+        heard_s = time.monotonic()
+        gone = asyncio.Event()
+        client = BleakClient(device, lambda _: gone.set(), timeout=CONNECT_TIMEOUT_S, bluez=self._radio.client_args)
+        try:
+            async with self._radio.lock:
+                self._enter("connecting", "")
+                async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                    await client.connect()
+            self.counters["connections"] += 1
+            self._enter("starting", "")
+            self.session.connected()
+            frames = self.session.frames
+            async with asyncio.timeout(START_TIMEOUT_S):
+                await self._subscribe_standard(client)
+                await self._driver.start(client, self.session, acquire=self._acquire)
+            await self._watch(client, gone, heard_s, frames)
+        finally:
+            await self._let_go(client)
+            self.session.disconnected()
+
+    async def _watch(self, client: BleakClient, gone: asyncio.Event, heard_s: float, frames: int) -> None:
+        """Return never: raises LostError or SilentError."""
+        spoke_s = battery_s = time.monotonic()
+        battery = self.session.battery
+        first = True
+        while True:
+            if gone.is_set():
+                self.counters["losses"] += 1
+                raise LostError("connection lost")
+            now_s = time.monotonic()
+            beat_s = self.session.heard_s if not self._driver.has_ecg else None
+            count = self.session.frames if beat_s is None else hash(beat_s)
+            if count != frames:
+                frames, spoke_s = count, now_s
+                if first:
+                    first, self.first_samples_s = False, now_s - heard_s
+            if self.session.contact is False:
+                self._enter("off_body", "the device says that its electrodes are off the body")
+            elif not first:
+                self._enter("streaming", "")
+            if now_s - spoke_s > SILENT_S and self.session.contact is not False:
+                self.counters["silences"] += 1
+                raise SilentError(f"connected, but nothing came for {SILENT_S:g} s")
+            if now_s - battery_s > BATTERY_S:
+                battery_s = now_s
+                await self._read_battery(client)
+            if self.session.battery != battery:
+                battery = self.session.battery
+                if battery is not None and battery <= LOW_BATTERY_PERCENT:
+                    log.warning("battery low", device=self.device, percent=battery)
+            try:
+                async with asyncio.timeout(LOOK_S):
+                    await gone.wait()
+            except TimeoutError:
+                continue
+
+    async def _subscribe_standard(self, client: BleakClient) -> None:
+        """Heart rate brings contact and RR; the battery brings its level."""
+        if client.services.get_characteristic(heart_rate.MEASUREMENT) is not None:
+            await notify(client, heart_rate.MEASUREMENT, self._on_heart)
+        await self._read_battery(client)
+
+    async def _read_battery(self, client: BleakClient) -> None:
+        if client.services.get_characteristic(heart_rate.BATTERY_LEVEL) is None:
+            return
+        try:
+            data = bytes(await client.read_gatt_char(heart_rate.BATTERY_LEVEL))
+            self.session.on_battery(heart_rate.decode_battery(data))
+        except FrameError as error:
+            self.session.on_bad(error)
+
+    def _on_heart(self, data: bytes) -> None:
+        try:
+            self.session.on_heart(heart_rate.decode_measurement(data))
+        except FrameError as error:
+            self.session.on_bad(error)
+
+    async def _let_go(self, client: BleakClient) -> None:
+        """Stop the stream before the connection goes: a strap left streaming drains its battery."""
+        for step in (self._stop_stream(client), client.disconnect()):
+            try:
+                async with asyncio.timeout(STOP_TIMEOUT_S):
+                    await step
+            except RADIO_ERRORS as error:
+                log.info("not stopped cleanly", device=self.device, reason=reason_of(error))
+
+    async def _stop_stream(self, client: BleakClient) -> None:
+        if client.is_connected:
+            await self._driver.stop(client)
+
+    def _enter(self, state: State, reason: str) -> None:
+        if (state, reason) == (self.state, self.reason) and self.events:
+            return
+        changed = state != self.state or not self.events
+        self.state, self.reason = state, reason
+        if changed:
+            self.events.append(LinkEvent(self._utc_ns(), state, reason))
+            log.info("device", device=self.device, wearer=self.binding.wearer, state=state, reason=reason)

@@ -1,0 +1,127 @@
+"""What the Bluetooth tests share: a private bus with emulated straps, and a source whose chunks are kept in a list."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bluez.bus import PrivateBus, dbus_daemon
+from bluez.emulation import Bluez, Peripheral
+from numpy.typing import NDArray
+
+from edge.chunk import Chunk, Delivery
+from edge.config import Ble
+from edge.sources.ble.bindings import Binding, change_bindings
+from edge.sources.ble.keeper import Keeper
+from edge.sources.ble.source import BleSource
+
+ADDRESS = "A0:9E:1A:00:00:01"
+
+
+class FastClock:
+    """The machine's clocks, `speed` times as fast."""
+
+    def __init__(self, speed: float = 1.0, origin_s: float | None = None, utc0_ns: int | None = None) -> None:
+        self.speed = speed
+        self._origin_s = time.monotonic() if origin_s is None else origin_s
+        self._utc0_ns = time.time_ns() if utc0_ns is None else utc0_ns
+
+    def monotonic_s(self) -> float:
+        return (time.monotonic() - self._origin_s) * self.speed
+
+    def utc_ns(self) -> int:
+        return self.utc_of(time.monotonic())
+
+    def utc_of(self, real_s: float) -> int:
+        """Return this clock's UTC at a moment of the machine's monotonic clock."""
+        return self._utc0_ns + round((real_s - self._origin_s) * self.speed * 1e9)
+
+
+class Store:
+    """Takes chunks as intake does; `refuses` makes it a disk that cannot keep up."""
+
+    def __init__(self) -> None:
+        self.chunks: list[Chunk] = []
+        self.refuses = False
+        self.commits = True
+        self._uncommitted: list[Delivery] = []
+
+    def offer(self, delivery: Delivery) -> bool:
+        if self.refuses:
+            return False
+        self.chunks.append(delivery.chunk)
+        if self.commits:
+            delivery.committed()
+        else:
+            self._uncommitted.append(delivery)
+        return True
+
+    def samples(self) -> NDArray[np.int32]:
+        return np.concatenate([chunk.samples for chunk in self.chunks], axis=1)
+
+
+@contextlib.asynccontextmanager
+async def bluetooth(bus: PrivateBus, *peripherals: Peripheral) -> AsyncIterator[Bluez]:
+    """An adapter with devices around it."""
+    bluez = Bluez()
+    for peripheral in peripherals:
+        bluez.add(peripheral)
+    await bluez.start(bus.address)
+    try:
+        yield bluez
+    finally:
+        await bluez.stop()
+
+
+@contextlib.asynccontextmanager
+async def source(
+    folder: Path, store: Store, clock: FastClock | None = None, settings: Ble | None = None, **bindings: Binding
+) -> AsyncIterator[BleSource]:
+    """A running source over a state folder with these devices bound."""
+    change_bindings(folder, lambda bound: bound.update(bindings))
+    running = BleSource(folder, settings or Ble(), offer=store.offer, clock=clock or FastClock())
+    running.start()
+    try:
+        yield running
+    finally:
+        await running.stop()
+
+
+def keeper(running: BleSource, device: str = "strap") -> Keeper:
+    return running._keepers[device][0]
+
+
+async def until(is_true: Callable[[], object], timeout_s: float = 10.0, what: str = "it") -> None:
+    deadline_s = time.monotonic() + timeout_s
+    while not is_true():
+        assert time.monotonic() < deadline_s, f"waited {timeout_s} s for {what}"
+        await asyncio.sleep(0.01)
+
+
+def h10_binding(address: str = ADDRESS, wearer: str = "anna", **options: object) -> Binding:
+    return Binding.model_validate({"wearer": wearer, "address": address, "kind": "polar", "motion": False, **options})
+
+
+def run(scenario: Awaitable[None], timeout_s: float = 60.0) -> None:
+    """Run an async test."""
+
+    async def bounded() -> None:
+        async with asyncio.timeout(timeout_s):
+            await scenario
+
+    asyncio.run(bounded())
+
+
+@pytest.fixture
+def bus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[PrivateBus]:  # type: ignore[misc]
+    """A private system bus, or a skip."""
+    if dbus_daemon() is None:
+        pytest.skip("dbus-daemon is not installed: sudo make system")
+    with PrivateBus(tmp_path) as private:
+        monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", private.address)
+        yield private  # type: ignore[misc]

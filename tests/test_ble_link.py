@@ -1,0 +1,256 @@
+"""Unmodified bleak on the emulated BlueZ: straps are found, kept, started and stopped through everything that fails."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import numpy as np
+from ble_kit import ADDRESS, FastClock, Store, bluetooth, bus, h10_binding, keeper, run, source, until
+from bluez.bus import PrivateBus
+from bluez.straps import H10
+
+from edge.config import Ble
+
+__all__ = ["bus"]
+SPEED = 20.0
+SIGNAL = np.random.default_rng(1).integers(-3000, 3000, 130 * 600).astype(np.int32)
+
+
+def strap(**options: object) -> H10:
+    return H10(ADDRESS, SIGNAL, speed=SPEED, repeats=True, **options)  # type: ignore[arg-type]
+
+
+def states(running: object) -> list[str]:
+    return [event.state for event in keeper(running).events]  # type: ignore[arg-type]
+
+
+def assert_stored_what_was_sent(store: Store, h10: H10) -> None:
+    """Every sample that was notified, in order, and the stamps say where."""
+    sent = np.concatenate([SIGNAL[np.arange(first, first + n) % len(SIGNAL)] for first, n in h10.sent])
+    assert np.array_equal(store.samples()[0], sent)
+
+
+def test_stream_and_stop(bus: PrivateBus, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        h10, store = strap(), Store()
+        async with bluetooth(bus, h10):
+            async with source(tmp_path / "state", store, FastClock(SPEED), strap=h10_binding(motion=True)) as running:
+                await until(lambda: len(store.chunks) >= 20, what="chunks")
+                await until(lambda: keeper(running).session.activity_mg is not None, what="motion")
+                status = running.snapshot()["devices"]["strap"]
+                assert status["state"] == "streaming"
+                assert (status["battery"], status["contact"], status["loss"]) == (80, True, 0)
+                assert status["gravity_mg"] == [20, -30, 990]
+                assert states(running)[-4:] == ["searching", "connecting", "starting", "streaming"]
+            assert not h10.streaming
+            assert not h10.motion
+            assert h10.connected_by is None
+        assert_stored_what_was_sent(store, h10)
+        assert len({chunk.boot for chunk in store.chunks}) == 1
+        assert [chunk.seq for chunk in store.chunks] == list(range(len(store.chunks)))
+        steps = np.diff([chunk.device_time_ns for chunk in store.chunks]) * 130 / 1e9
+        assert np.isclose(steps, 73, atol=0.76).all()
+        assert np.count_nonzero(np.isclose(steps, 73, atol=1e-6)) >= 0.8 * len(steps)
+
+    run(scenario())
+
+
+def test_acquire_notify(bus: PrivateBus, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        h10, store = strap(), Store()
+        settings = Ble(acquire_notify=True)
+        async with bluetooth(bus, h10):
+            async with source(tmp_path / "state", store, FastClock(SPEED), settings, strap=h10_binding()):
+                await until(lambda: len(store.chunks) >= 20, what="chunks")
+                assert h10.characteristic(h10.data_uuid()).sockets
+            assert not h10.streaming
+        assert_stored_what_was_sent(store, h10)
+
+    run(scenario())
+
+
+def test_failures_on_the_way(bus: PrivateBus, tmp_path: Path) -> None:
+    """BlueZ's own retry, a refused connection, a firmware that refuses: each is seen, and then it streams."""
+
+    async def scenario() -> None:
+        h10, store = strap(), Store()
+        h10.connect_errors = ["le-connection-abort-by-local", "br-connection-canceled"]
+        h10.refuses = 13
+        async with bluetooth(bus, h10), source(tmp_path / "state", store, FastClock(SPEED), strap=h10_binding()) as s:
+            await until(lambda: len(store.chunks) >= 5, 20, "chunks")
+            assert "failed" in states(s)
+            assert "refused" in states(s)
+            reasons = {event.state: event.reason for event in keeper(s).events}
+            assert "device in charger" in reasons["refused"]
+            assert "br-connection-canceled" in reasons["failed"]
+            assert keeper(s).counters["refusals"] == 1
+
+    run(scenario())
+
+
+def test_out_of_range_and_back_within_five_seconds(bus: PrivateBus, tmp_path: Path) -> None:
+    """The strap's clock goes on, so the gap is exact; samples follow within 5 s of its first advertisement."""
+
+    async def scenario() -> None:
+        h10, store = strap(), Store()
+        async with bluetooth(bus, h10), source(tmp_path / "state", store, FastClock(SPEED), strap=h10_binding()) as s:
+            for _ in range(2):
+                have = len(store.chunks)
+                await until(lambda have=have: len(store.chunks) >= have + 10, what="chunks")
+                h10.visible = False
+                h10.drop()
+                await until(lambda: keeper(s).state == "searching", what="searching")
+                await asyncio.sleep(0.3)
+                have = len(store.chunks)
+                h10.visible = True
+                await until(lambda have=have: len(store.chunks) > have, 5.0, "samples after the strap came back")
+            assert keeper(s).counters["losses"] == 2
+            assert keeper(s).first_samples_s is not None
+        assert_stored_what_was_sent(store, h10)
+        assert len({chunk.boot for chunk in store.chunks}) == 1
+        assert_gaps_are_exact(store, h10)
+
+    run(scenario())
+
+
+def assert_gaps_are_exact(store: Store, h10: H10) -> None:
+    """The index a stamp says is the index the strap sent, to the sample, relative to the first one."""
+    first_ns, first = store.chunks[0].device_time_ns, h10.sent[0][0]
+    expected = {start for start, _ in h10.sent}
+    for chunk in store.chunks:
+        index = first + (chunk.device_time_ns - first_ns) * 130 / 1e9
+        assert abs(index - round(index)) < 0.76 or round(index) in expected
+        nearest = min(expected, key=lambda start, i=index: abs(start - i))
+        assert abs(nearest - index) < 1.5
+
+
+def test_clock_restart_is_a_new_boot(bus: PrivateBus, tmp_path: Path) -> None:
+    """A strap that was shut down begins at 2019 again: same recording, new boot, the gap by UTC."""
+
+    async def scenario() -> None:
+        h10, store = strap(), Store()
+        clock = FastClock(SPEED)
+        async with bluetooth(bus, h10), source(tmp_path / "state", store, clock, strap=h10_binding()) as s:
+            await until(lambda: len(store.chunks) >= 40, what="chunks")
+            h10.visible = False
+            h10.drop()
+            await asyncio.sleep(0.5)
+            h10.power_on()
+            h10.visible = True
+            have = len(store.chunks)
+            await until(lambda: len(store.chunks) >= have + 10, what="chunks")
+            assert keeper(s).session.placer.counters["clock_restarts"] == 1
+        boots = [chunk.boot for chunk in store.chunks]
+        assert len(set(boots)) == 2
+        assert store.chunks[-1].utc_ns is not None
+        assert store.chunks[0].utc_ns is not None
+        assert store.chunks[-1].utc_ns > store.chunks[0].utc_ns
+
+    run(scenario())
+
+
+def test_adapter_off_and_on(bus: PrivateBus, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        h10, store = strap(), Store()
+        kept = source(tmp_path / "state", store, FastClock(SPEED), strap=h10_binding())
+        async with bluetooth(bus, h10) as bluez, kept as s:
+            await until(lambda: len(store.chunks) >= 5, what="chunks")
+            bluez.power(False)
+            await until(lambda: keeper(s).state == "no_bluetooth", what="no_bluetooth")
+            assert "power" in keeper(s).reason.lower()
+            have = len(store.chunks)
+            bluez.power(True)
+            await until(lambda: len(store.chunks) > have, 8, "samples after the adapter came back")
+
+    run(scenario())
+
+
+def test_dbus_restart(bus: PrivateBus, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        h10, store = strap(), Store()
+        async with source(tmp_path / "state", store, FastClock(SPEED), strap=h10_binding()) as s:
+            async with bluetooth(bus, h10):
+                await until(lambda: len(store.chunks) >= 5, what="chunks")
+                bus.stop()
+                await until(lambda: keeper(s).state == "no_bluetooth", 10, "no_bluetooth")
+                assert "D-Bus" in keeper(s).reason
+                bus.start()
+            have = len(store.chunks)
+            async with bluetooth(bus, h10):
+                await until(lambda: len(store.chunks) > have, 10, "samples after the bus came back")
+
+    run(scenario())
+
+
+def test_crashed_gateway_left_it_streaming(bus: PrivateBus, tmp_path: Path) -> None:
+    """Connected and streaming, so not advertising: it is found all the same, stopped, and started."""
+
+    async def scenario() -> None:
+        h10, store = strap(), Store()
+        async with bluetooth(bus, h10) as bluez:
+            bluez._known.add(h10.path)
+            h10.connected_by = ":1.99"
+            h10.begin()
+            async with source(tmp_path / "state", store, FastClock(SPEED), strap=h10_binding()):
+                await until(lambda: len(store.chunks) >= 5, what="chunks")
+                assert (h10.stops, h10.starts) == (1, 2)
+            assert not h10.streaming
+
+    run(scenario())
+
+
+def test_off_the_body(bus: PrivateBus, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        h10, store = strap(), Store()
+        async with bluetooth(bus, h10), source(tmp_path / "state", store, FastClock(SPEED), strap=h10_binding()) as s:
+            await until(lambda: keeper(s).state == "streaming", what="streaming")
+            h10.contact = False
+            await until(lambda: keeper(s).state == "off_body", what="off_body")
+            await until(lambda: store.chunks[-1].contact is False, what="a chunk that says so")
+            h10.contact = True
+            await until(lambda: keeper(s).state == "streaming", what="streaming")
+            assert store.chunks[0].contact in (None, True)
+
+    run(scenario())
+
+
+def test_slow_disk_drops_the_oldest_and_counts(bus: PrivateBus, tmp_path: Path) -> None:
+    """Never a lag beyond the queue; what was dropped is a gap of exactly its length."""
+
+    async def scenario() -> None:
+        h10, store = strap(), Store()
+        settings = Ble(queue_s=20)
+        kept = source(tmp_path / "state", store, FastClock(SPEED), settings, strap=h10_binding())
+        async with bluetooth(bus, h10), kept as s:
+            await until(lambda: len(store.chunks) >= 10, what="chunks")
+            store.refuses = True
+            outlet = keeper(s).session.outlet
+            await until(lambda: outlet.counters["dropped"] >= 20, 20, "drops")
+            assert outlet.waiting_s <= 21
+            store.refuses = False
+            have = len(store.chunks)
+            await until(lambda: len(store.chunks) >= have + 20, what="chunks after the disk came back")
+            assert outlet.counters["dropped_samples"] == outlet.counters["dropped"] * 73
+        seqs = [chunk.seq for chunk in store.chunks]
+        assert seqs == list(range(len(seqs)))
+        steps = np.diff([chunk.device_time_ns for chunk in store.chunks]) * 130 / 1e9
+        whole = np.isclose(steps, 73, atol=0.76)
+        assert np.count_nonzero(~whole) == 1
+        assert round(float(steps[~whole][0])) == 73 + outlet.counters["dropped_samples"]
+
+    run(scenario())
+
+
+def test_several_straps(bus: PrivateBus, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        addresses = [f"A0:9E:1A:00:00:{i:02X}" for i in range(1, 9)]
+        straps = [H10(a, SIGNAL, speed=SPEED, repeats=True) for a in addresses]
+        store = Store()
+        bindings = {f"strap{i}": h10_binding(a, f"w{i}") for i, a in enumerate(addresses)}
+        async with bluetooth(bus, *straps), source(tmp_path / "state", store, FastClock(SPEED), **bindings) as s:
+            await until(lambda: len({chunk.device for chunk in store.chunks}) == 8, 20, "all straps")
+            assert {k.state for k, _ in s._keepers.values()} <= {"streaming", "starting", "connecting"}
+        assert not any(h10.streaming for h10 in straps)
+
+    run(scenario())
