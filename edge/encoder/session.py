@@ -95,6 +95,8 @@ def _open(onnxruntime: ModuleType, weights: bytes, choice: Choice, threads: int)
 
 
 def _onnxruntime() -> ModuleType:
+    # Its official builds report to Microsoft unless told not to before the import; nothing leaves the home.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     try:
         import onnxruntime
     except ImportError:
