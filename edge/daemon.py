@@ -22,10 +22,11 @@ import structlog
 from sqlalchemy import select
 
 from edge import __version__, sdnotify
+from edge.alerts.battery import Battery
 from edge.alerts.publisher import Publisher
 from edge.alerts.state import Board
 from edge.chunk import Delivery
-from edge.clock import SystemClock
+from edge.clock import Clock, SystemClock
 from edge.config import Config
 from edge.control import ControlServer
 from edge.errors import AnyecgError
@@ -33,6 +34,7 @@ from edge.gateway import Gateway
 from edge.importing import import_record
 from edge.intake import Stored
 from edge.process import rss_mb
+from edge.sources.ble.source import BleSource
 from edge.sources.mqtt import MqttSource
 from edge.store import marks, outbox, queries, tables
 from edge.store.findings import Change
@@ -50,12 +52,12 @@ STUCK_S = 60.0
 
 
 class Daemon:
-    """Wires the gateway to its source, its subscribers and the operator."""
+    """Wires the gateway to its sources, its subscribers and the operator."""
 
-    def __init__(self, state: Path, config: Config) -> None:
+    def __init__(self, state: Path, config: Config, clock: Clock | None = None) -> None:
         self._state = state
         self._config = config
-        self._clock = SystemClock()
+        self._clock = clock or SystemClock()
         self._loop = asyncio.get_running_loop()
         self._started_s = time.monotonic()
         self._stop = asyncio.Event()
@@ -66,7 +68,15 @@ class Daemon:
         self._board = Board(config, self._clock, wake=self._wake)
         self._publisher = Publisher(config, self._clock, self._gateway.reader, self._gateway.writer.submit)
         self._source = MqttSource(config.mqtt, gateway=config.gateway.id, offer=self._offer, clock=self._clock)
-        commands = {"status": self._status, "import": self._import, "mark": self._mark, "state": self._wearer_states}
+        self._ble = BleSource(state, config.ble, offer=self._admit, clock=self._clock)
+        self._battery = Battery()
+        commands = {
+            "status": self._status,
+            "import": self._import,
+            "mark": self._mark,
+            "state": self._wearer_states,
+            "devices": self._reload_devices,
+        }
         self._control = ControlServer(state, commands)
         self._states: dict[str, dict[str, Any]] = {}
         self._gateway.on_analysed = self._analysed
@@ -83,6 +93,7 @@ class Daemon:
         self._restore_board()
         self._publisher.start()
         self._source.start()
+        self._ble.start()
         async with self._control, asyncio.TaskGroup() as group:
             workers = [
                 group.create_task(self._gateway.analyse(), name="analyse"),
@@ -110,7 +121,7 @@ class Daemon:
 
     async def _drain(self) -> None:
         """Let what was taken be committed and read; the broker keeps what was not."""
-        await asyncio.to_thread(self._source.stop)
+        await asyncio.gather(asyncio.to_thread(self._source.stop), self._ble.stop())
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=10)
         await self._gateway.analyse_ready()
@@ -118,7 +129,10 @@ class Daemon:
 
     def _offer(self, delivery: Delivery) -> bool:
         """Take a delivery from the network thread unless too many wait."""
-        if self._pending >= self._config.intake.queue_chunks or self._stop.is_set():
+        return not self._stop.is_set() and self._admit(delivery)
+
+    def _admit(self, delivery: Delivery) -> bool:
+        if self._pending >= self._config.intake.queue_chunks:
             return False
         self._pending += 1
         self._loop.call_soon_threadsafe(self._accept, delivery)
@@ -136,6 +150,8 @@ class Daemon:
             await self._gateway.intake.accept(delivery)
         finally:
             self._pending -= 1
+        if self._ble.owns(chunk.wearer, chunk.device):
+            return  # nobody there keeps chunks until they are acknowledged
         frontier = self._gateway.intake.frontier(chunk.wearer, chunk.device)
         if frontier is not None:
             self._source.publish_ack(chunk.wearer, chunk.device, *frontier)
@@ -175,12 +191,28 @@ class Daemon:
                 self._publisher.retain(topic, payload)
                 document = json.loads(payload)
                 self._states[document["wearer"]] = document
-            if update.silences:
-                await self._tell_silences(update.silences)
+            silences = [*update.silences, *self._batteries()]
+            if silences:
+                await self._tell_silences(silences)
             self._tick_now.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(TICK_S):
                     await self._tick_now.wait()
+
+    def _batteries(self) -> list[tuple[queries.Recording, Change]]:
+        """Return the batteries that have become low, or full enough again."""
+        newest = {(known.wearer, known.device): known for known, _ in self._recordings.values()}
+        found = []
+        for wearer, device, percent in self._ble.batteries():
+            recording = newest.get((wearer, device))
+            if recording is None:
+                continue
+            now_ns = self._clock.utc_ns()
+            change = self._battery.report(recording, percent, sample=recording.end_sample, now_ns=now_ns)
+            if change is not None:
+                self._board.changed(recording, [change])
+                found.append((recording, change))
+        return found
 
     async def _tell_silences(self, silences: Sequence[tuple[Any, Change]]) -> None:
         now_ns = self._clock.utc_ns()
@@ -230,6 +262,7 @@ class Daemon:
                 "source": self._source.snapshot(),
                 "publisher": asdict(self._publisher.status),
             },
+            "ble": self._ble.snapshot(),
             "intake": dict(gateway.intake.counters),
             "writer": {**gateway.writer.counters, "depth": gateway.writer.depth},
             "analysis": {
@@ -250,6 +283,9 @@ class Daemon:
     def _outbox_rows(self) -> int:
         with self._gateway.reader.connect() as conn:
             return outbox.count(conn)
+
+    async def _reload_devices(self, _request: dict[str, Any]) -> dict[str, Any]:
+        return await self._ble.reload()
 
     async def _import(self, request: dict[str, Any]) -> dict[str, Any]:
         return await import_record(self._gateway, **request)

@@ -43,7 +43,6 @@ SILENT_S = 10.0
 """A started stream without a frame for this long is taken down and started again."""
 LOOK_S = 0.25
 BATTERY_S = 600.0
-LOW_BATTERY_PERCENT = 15
 MAX_EVENTS = 64
 RETRY = Backoff(first_s=0.25, longest_s=4.0)
 """Short: a strap that is back shall deliver within 5 s."""
@@ -188,7 +187,6 @@ class Keeper:
     async def _watch(self, client: BleakClient, gone: asyncio.Event, heard_s: float, frames: int) -> None:
         """Return never: raises LostError or SilentError."""
         spoke_s = battery_s = time.monotonic()
-        battery = self.session.battery
         first = True
         while True:
             if gone.is_set():
@@ -211,10 +209,6 @@ class Keeper:
             if now_s - battery_s > BATTERY_S:
                 battery_s = now_s
                 await self._read_battery(client)
-            if self.session.battery != battery:
-                battery = self.session.battery
-                if battery is not None and battery <= LOW_BATTERY_PERCENT:
-                    log.warning("battery low", device=self.device, percent=battery)
             try:
                 async with asyncio.timeout(LOOK_S):
                     await gone.wait()

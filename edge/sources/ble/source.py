@@ -27,10 +27,7 @@ log = structlog.get_logger(__name__)
 
 
 class BleSource:
-    """Keeps every device of `devices.toml` and hands its chunks to `offer`.
-
-    Nothing is imported or asked of BlueZ while no device is bound.
-    """
+    """Keeps every device of `devices.toml` and hands its chunks to `offer`; without one, BlueZ is left alone."""
 
     def __init__(self, state: Path, settings: Ble, *, offer: Callable[[Delivery], bool], clock: Clock) -> None:
         """`offer` takes a delivery or returns False if it cannot now; it is called on the event loop."""
@@ -80,6 +77,11 @@ class BleSource:
             "problem": self._radio.problem,
             "devices": {device: keeper.snapshot() for device, (keeper, _) in self._keepers.items()},
         }
+
+    def batteries(self) -> list[tuple[str, str, int]]:
+        """Return (wearer, device, percent) of every device that has said it."""
+        found = [(keeper, keeper.session.battery) for keeper, _ in self._keepers.values()]
+        return [(keeper.binding.wearer, keeper.device, level) for keeper, level in found if level is not None]
 
     def latencies_s(self) -> list[float]:
         """Return notification → commit of the last chunks of all devices."""
