@@ -32,8 +32,8 @@ TEXT = {
     "live": """Simulated wearables, each with an MQTT connection and a phase of its own, play sinus rhythm, VT, VF,
 asystole, pauses, lost contact and bigeminy. "Last needed sample" is the one without which the hop that opened the
 finding could not be read: from the publication of its chunk to the event at a subscriber. "Onset" is the truth of the
-simulation; "signal alone" is the part until the last needed sample existed, which no machine makes shorter: chunk,
-windows, look-ahead and the rule's own time. Queues are sampled every second.""",
+simulation; "signal alone" is the part until the last needed sample existed, which no machine makes shorter: the rule's
+own time, the window's hop and its look-ahead. The longest such part stands in brackets. Queues are sampled every second.""",
     "kill": """tests/test_kill.py, longer: after every kill each sample the wearable was told is committed is compared,
 at the end every sample, beat, finding and alert with an undisturbed reading of the record.""",
     "store": """A random walk at 250 Hz, which compresses about as badly as ECG in 1 µV steps.""",
@@ -79,6 +79,9 @@ def report() -> None:
     for name, document in found.items():
         parts += [f"## {name}\n", TEXT[name] + "\n", _markdown(name, document)]
         parts += [f"Note: {note}.\n" for note in document.get("notes", [])]
+        for one in document.get("runs", []):
+            for detail in ("samples", "status"):  # they stay in build/bench
+                one.pop(detail, None)
     (ROOT / PAGE).write_text("\n".join(parts), encoding="utf-8")
     (ROOT / RESULTS).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     Console().print(f"{PAGE} and {RESULTS}: {', '.join(found) or 'nothing ran yet'}")
