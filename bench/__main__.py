@@ -33,7 +33,7 @@ TEXT = {
 asystole, pauses, lost contact and bigeminy. "Last needed sample" is the one without which the hop that opened the
 finding could not be read: from the publication of its chunk to the event at a subscriber. "Onset" is the truth of the
 simulation; "signal alone" is the part until the last needed sample existed, which no machine makes shorter: the rule's
-own time, the window's hop and its look-ahead. The longest such part stands in brackets. Queues are sampled every second.""",
+own time, the hop and the look-ahead of the window; the longest stands in brackets. Queues are sampled every second.""",
     "kill": """tests/test_kill.py, longer: after every kill each sample the wearable was told is committed is compared,
 at the end every sample, beat, finding and alert with an undisturbed reading of the record.""",
     "store": """A random walk at 250 Hz, which compresses about as badly as ECG in 1 µV steps.""",
