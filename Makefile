@@ -8,6 +8,8 @@ EP := $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
 export CMAKE_ARGS ?= -DLLAVA_BUILD=OFF -DLLAMA_OPENSSL=OFF
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export OMP_WAIT_POLICY ?= PASSIVE
+# ONNX Runtime reports to its maker unless told not to; nothing leaves this machine
+export ORT_DISABLE_TELEMETRY := 1
 
 .PHONY: setup demo test test-export check docs system bench clean
 
@@ -51,7 +53,7 @@ docs: $(VENV)/.dev
 system:
 	@if [ "$$(id -u)" != 0 ]; then echo "make system needs root: sudo make system"; exit 1; fi
 	apt-get update -q
-	DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends dbus mosquitto strace systemd
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends chromium dbus mosquitto strace systemd
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m bench

@@ -70,6 +70,10 @@ class Change:
     row: dict[str, Any]
 
 
+CHECKPOINTS_EVERY_MINUTE = 43_200
+"""Hops (a day) within which every checkpoint is kept: about 3 MB."""
+CHECKPOINT_SPACING = 1_800
+"""Hops (an hour) between the older ones: data a day late costs an hour's analysis."""
 _CHANGE: dict[str, ChangeType] = {"closed": "end", "retracted": "retracted"}
 _CONTENT = ("severity", "state", "start_sample", "end_sample", "detected_sample", "evidence")
 
@@ -170,6 +174,9 @@ def _write_cursor(conn: Connection, passage: Passage) -> None:
         conn.execute(
             upsert(tables.checkpoint).values(row).on_conflict_do_update(index_elements=["recording_id", "k"], set_=row)
         )
+    if passage.checkpoints:
+        old = tables.checkpoint.c.k < passage.k1 - CHECKPOINTS_EVERY_MINUTE
+        conn.execute(delete(tables.checkpoint).where(key, old, tables.checkpoint.c.k % CHECKPOINT_SPACING != 0))
     if passage.end is not None:
         row = {
             "recording_id": passage.recording_id,
