@@ -3,8 +3,9 @@
 A notification can be late but never early, so host time minus device time never falls below a line whose height is
 the least latency and whose slope is the drift (S. Moon, P. Skelly, D. Towsley, "Estimation and removal of clock skew
 from network delay measurements", INFOCOM 1999). In the first minutes many lines fit; the mapping is their mean,
-weighted by the likelihood of the lateness each of them implies (taken as exponential), which halves the error at the
-end of the first minute against the single steepest line. Only the earliest observation of each bin is kept. Stalls lie
+weighted by the likelihood of the lateness each of them implies (between exponential, as retries make it, and uniform,
+as the phase of the connection interval does) and by what crystals do. That halves the error at the end of the first
+minute against the single closest line. Only the earliest observation of each bin is kept. Stalls lie
 far above the line and change nothing. The least latency itself cannot be seen and is taken as zero.
 """
 
@@ -22,8 +23,10 @@ WARM_UP_S = 60.0
 """Until then the estimate is followed at once; later only as fast as `SLEW`."""
 SLEW = 500e-6
 """Most change of the mapping in seconds per second."""
-MAX_DRIFT = 250e-6
+MAX_DRIFT = 210e-6
 """Beyond any crystal; keeps the first minute's guesses sane."""
+USUAL_DRIFT = 100e-6
+"""Standard deviation of the drift before anything is known."""
 SLOPE_STEP = 2e-6
 _SLOPES = 251
 STALL_S = 0.5
@@ -39,6 +42,9 @@ class _Bin:
     count: int = 0
     sum_x: float = 0.0
     sum_y: float = 0.0
+    top_x: float = 0.0
+    top_y: float = -1e9
+    """The latest observation that was no stall."""
 
 
 class ClockMap:
@@ -47,6 +53,7 @@ class ClockMap:
     def __init__(self, max_drift: float = MAX_DRIFT) -> None:
         """`max_drift` is wider for devices whose "clock" is their count of samples."""
         self._max_drift = max_drift
+        self._usual_drift = USUAL_DRIFT * max_drift / MAX_DRIFT
         self._origin_ns: int | None = None
         self._origin_s = 0.0
         self._bins: deque[_Bin] = deque(maxlen=WINDOW_BINS)
@@ -111,11 +118,13 @@ class ClockMap:
             newest.count += 1
             newest.sum_x += x
             newest.sum_y += y
+            if y > newest.top_y:
+                newest.top_x, newest.top_y = x, y
         return changes
 
     def _fit(self, at: float) -> tuple[float, float]:
         """Return (height at x = 0, slope) of the mean line, best at x = `at`."""
-        points = np.array([(b.x, b.y, b.count, b.sum_x, b.sum_y) for b in self._bins])
+        points = np.array([(b.x, b.y, b.count, b.sum_x, b.sum_y, b.top_x, b.top_y) for b in self._bins])
         count = max(points[:, 2].sum(), 1.0)
         mean_x, mean_y = points[:, 3].sum() / count, points[:, 4].sum() / count
         middle, half = 0.0, self._max_drift
@@ -123,17 +132,19 @@ class ClockMap:
             slopes = np.linspace(max(middle - half, -self._max_drift), min(middle + half, self._max_drift), _SLOPES)
             heights = (points[:, 1] - slopes[:, np.newaxis] * points[:, 0]).min(axis=1)
             lateness = np.maximum(mean_y - slopes * mean_x - heights, 1e-6)
-            weights = -count * np.log(lateness)
+            tops = (points[:, 6] - slopes[:, np.newaxis] * points[:, 5]).max(axis=1)
+            spread = np.maximum(tops - heights, 1e-6)
+            weights = -count / 2 * (np.log(lateness) + np.log(spread)) - (slopes / self._usual_drift) ** 2 / 2
             weights = np.exp(weights - weights.max())
             weights /= weights.sum()
             slope = float(weights @ slopes)
             step = 2 * half / (_SLOPES - 1)
             if step <= SLOPE_STEP * 1.01:
                 break
-            spread = float(np.sqrt(weights @ (slopes - slope) ** 2))
-            middle, half = slope, min(max(4 * spread, 4 * step), half / 2)
-            if 4 * spread > half:
+            deviation = float(np.sqrt(weights @ (slopes - slope) ** 2))
+            if 4 * deviation > half:
                 break
+            middle, half = slope, min(max(4 * deviation, 4 * step), half / 2)
         heights = heights - lateness / count  # the earliest of n is late by a share of 1/n itself
         return float(weights @ (heights + slopes * at)) - slope * at, slope
 

@@ -38,13 +38,23 @@ class Poll:
     battery_percent: int
 
 
+def _crc_table() -> list[int]:
+    table = []
+    for crc in range(256):
+        for _ in range(8):
+            crc = (crc << 1 ^ 0x07) & 0xFF if crc & 0x80 else crc << 1
+        table.append(crc)
+    return table
+
+
+_CRC = _crc_table()
+
+
 def crc8(data: bytes) -> int:
     """CRC-8 with polynomial 0x07, as the protocol uses it."""
     crc = 0
     for byte in data:
-        crc ^= byte
-        for _ in range(8):
-            crc = (crc << 1 ^ 0x07) & 0xFF if crc & 0x80 else crc << 1
+        crc = _CRC[crc ^ byte]
     return crc
 
 
