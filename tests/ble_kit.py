@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -125,3 +126,33 @@ def bus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Privat
     with PrivateBus(tmp_path) as private:
         monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", private.address)
         yield private  # type: ignore[misc]
+
+
+class BluetoothThread:
+    """The emulation on a thread of its own, for tests of what runs its own event loop."""
+
+    def __init__(self, bus: PrivateBus, *peripherals: Peripheral) -> None:
+        self._bus, self._peripherals = bus, peripherals
+        self._loop = asyncio.new_event_loop()
+        self._stop = asyncio.Event()
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> BluetoothThread:
+        self._thread.start()
+        assert self._ready.wait(10)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(10)
+
+    def _run(self) -> None:
+        async def serve() -> None:
+            async with bluetooth(self._bus, *self._peripherals):
+                self._ready.set()
+                await self._stop.wait()
+
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_until_complete(serve())
+        self._loop.close()

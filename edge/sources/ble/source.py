@@ -41,7 +41,7 @@ class BleSource:
 
     def start(self) -> None:
         """Read the bindings and begin; returns at once. Raises `BadInputError` for a file that makes no sense."""
-        self._keep(read_bindings(self._state), read_profiles(self._state))
+        self.keep(read_bindings(self._state), read_profiles(self._state))
 
     async def reload(self) -> dict[str, Any]:
         """Read the bindings again: new devices are taken up, removed or changed ones are stopped first."""
@@ -49,7 +49,7 @@ class BleSource:
         _check_kinds(bindings, profiles)
         gone = [device for device, (keeper, _) in self._keepers.items() if bindings.get(device) != keeper.binding]
         await self._end(gone)
-        self._keep(bindings, profiles)
+        self.keep(bindings, profiles)
         return {"devices": sorted(self._keepers)}
 
     async def stop(self) -> None:
@@ -87,7 +87,8 @@ class BleSource:
         """Return notification → commit of the last chunks of all devices."""
         return [late for keeper, _ in self._keepers.values() for late in keeper.session.outlet.latencies_s]
 
-    def _keep(self, bindings: dict[str, Binding], profiles: dict[str, Profile]) -> None:
+    def keep(self, bindings: dict[str, Binding], profiles: dict[str, Profile]) -> None:
+        """Take up these devices, too. Raises `BadInputError` for a kind that neither is built in nor has a profile."""
         _check_kinds(bindings, profiles)
         for device, binding in bindings.items():
             if device not in self._keepers:
