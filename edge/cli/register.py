@@ -9,6 +9,7 @@ GROUPS = (
     "ask",
     "config",
     "demo",
+    "devices",
     "importing",
     "read",
     "review",
