@@ -255,6 +255,7 @@ class Daemon:
                 "checkpoint": gateway.encoder.card.checkpoint,
                 "provider": choice.name,
                 "reason": choice.reason,
+                "precision": gateway.precision.reason,
                 "stride": gateway.analyst.stride.reason,
             },
             "broker": {

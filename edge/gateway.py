@@ -15,7 +15,7 @@ from edge.alerts.policy import Teller
 from edge.analyst import REST_S, Analyst
 from edge.clock import Clock
 from edge.config import Config
-from edge.encoder.card import Card
+from edge.encoder.library import choose_card
 from edge.encoder.session import Encoder
 from edge.intake import Intake, IntakeLimits, Stored
 from edge.rhythm.rules import Rules, rules_hash
@@ -39,9 +39,9 @@ class Gateway:
         self.config = config
         self.clock = clock
         self.rules = Rules().override(config.rules)
-        self.encoder = Encoder(
-            Card.load(config.encoder.model), provider=config.encoder.provider, threads=config.encoder.threads
-        )
+        wanted = config.encoder
+        card, self.precision = choose_card(wanted.model, wanted.precision, wanted.provider)
+        self.encoder = Encoder(card, provider=wanted.provider, threads=wanted.threads)
         self.writer = Writer(state)
         self.reader = open_readonly(state)
         version = {

@@ -11,6 +11,7 @@ GROUPS = (
     "demo",
     "devices",
     "importing",
+    "models",
     "read",
     "review",
     "run",

@@ -31,8 +31,12 @@ class Card:
 
     @classmethod
     def load(cls, path: Path | None = None) -> Card:
-        """Read a card, without a path the shipped one; `AnyecgError` if it is missing or malformed."""
+        """Read a card, without a path the shipped one; `AnyecgError` if it is missing or malformed.
+
+        The path of weights (.onnx) means the card beside them.
+        """
         path = shipped_card() if path is None else path
+        path = path.with_suffix(".json") if path.suffix == ".onnx" else path
         try:
             facts = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:

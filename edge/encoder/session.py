@@ -68,6 +68,11 @@ class Encoder:
         return Outputs(*self._session.run(OUTPUTS, {"ecg": np.ascontiguousarray(ecg)}))
 
 
+def available_providers() -> list[str]:
+    """Return what this build of ONNX Runtime could load."""
+    return list(_onnxruntime().get_available_providers())
+
+
 def _open(onnxruntime: ModuleType, weights: bytes, choice: Choice, threads: int) -> tuple[Any, Choice]:
     """Create the session, on the CPU if the chosen provider raises or silently stays away."""
     os.environ.update(choice.environment)
