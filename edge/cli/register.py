@@ -17,6 +17,7 @@ GROUPS = (
     "run",
     "send",
     "strip",
+    "web",
 )
 
 
