@@ -6,11 +6,13 @@ import asyncio
 from pathlib import Path
 
 import numpy as np
+import pytest
 from ble_kit import ADDRESS, FastClock, Store, bluetooth, bus, h10_binding, keeper, run, source, until
 from bluez.bus import PrivateBus
-from bluez.straps import H10
+from bluez.straps import H10, Described, Er1, Movesense
 
 from edge.config import Ble
+from edge.sources.ble.bindings import PROFILE_FOLDER, Binding
 
 __all__ = ["bus"]
 SPEED = 20.0
@@ -252,5 +254,94 @@ def test_several_straps(bus: PrivateBus, tmp_path: Path) -> None:
             await until(lambda: len({chunk.device for chunk in store.chunks}) == 8, 20, "all straps")
             assert {k.state for k, _ in s._keepers.values()} <= {"streaming", "starting", "connecting"}
         assert not any(h10.streaming for h10 in straps)
+
+    run(scenario())
+
+
+def test_movesense_in_two_parts(bus: PrivateBus, tmp_path: Path) -> None:
+    """Stamps of whole milliseconds on the first sample; losses are seen by them alone."""
+
+    async def scenario() -> None:
+        sensor = Movesense(ADDRESS, SIGNAL, speed=4.0, repeats=True, loses={40, 41, 90}.__contains__)
+        store = Store()
+        binding = Binding(wearer="anna", address=ADDRESS, kind="movesense", fs_hz=128)
+        async with bluetooth(bus, sensor), source(tmp_path / "state", store, FastClock(4.0), strap=binding) as s:
+            await until(lambda: len(sensor.sent) > 200, 20, "frames")
+            assert keeper(s).session.placer.counters["lost_samples"] == 3 * 16
+            assert not keeper(s).session.bad
+        assert not sensor.streaming
+        sent = np.concatenate([SIGNAL[np.arange(first, first + n) % len(SIGNAL)] for first, n in sensor.sent])
+        assert np.array_equal(store.samples()[0], sent)
+        assert store.chunks[0].uv_per_lsb == (0.381469726563,)
+
+    run(scenario())
+
+
+def test_silent_strap_is_started_again(bus: PrivateBus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edge.sources.ble.keeper.SILENT_S", 1.0)
+
+    async def scenario() -> None:
+        h10, store = strap(), Store()
+        async with bluetooth(bus, h10), source(tmp_path / "state", store, FastClock(SPEED), strap=h10_binding()) as s:
+            await until(lambda: len(store.chunks) >= 5, what="chunks")
+            h10.streaming = False  # its firmware has hung up in silence
+            have = len(store.chunks)
+            await until(lambda: len(store.chunks) > have + 2, 10, "samples again")
+            assert keeper(s).counters["silences"] == 1
+            assert any("nothing came" in event.reason for event in keeper(s).events)
+
+    run(scenario())
+
+
+def test_small_mtu_and_bad_frames(bus: PrivateBus, tmp_path: Path) -> None:
+    """Frames of another length are read; what cannot be read is counted and harms nothing."""
+
+    async def scenario() -> None:
+        h10, store = strap(), Store()
+        h10.mtu, h10.frame_samples = 100, 29
+        async with bluetooth(bus, h10), source(tmp_path / "state", store, FastClock(SPEED), strap=h10_binding()) as s:
+            await until(lambda: len(store.chunks) >= 5, what="chunks")
+            for bad in (b"", b"\0", b"\0" * 9 + b"\x80" + b"\0" * 6, b"\0" * 12):
+                h10.notify(h10.data_uuid(), bad)
+            have = len(store.chunks)
+            await until(lambda: len(store.chunks) >= have + 5, what="chunks")
+            assert keeper(s).session.bad == {"short": 2, "frame_type": 1, "length": 1}
+        assert_stored_what_was_sent(store, h10)
+
+    run(scenario())
+
+
+def test_described_device(bus: PrivateBus, tmp_path: Path) -> None:
+    """A device nobody wrote code for: TOML says how to start it, read it and stop it."""
+
+    async def scenario() -> None:
+        patch, store = Described(ADDRESS, SIGNAL, speed=4.0, repeats=True, loses={20, 21}.__contains__), Store()
+        state = tmp_path / "state"
+        (state / PROFILE_FOLDER).mkdir(parents=True)
+        (state / PROFILE_FOLDER / "acme.toml").write_text(Described.PROFILE)
+        binding = Binding(wearer="anna", address=ADDRESS, kind="acme")
+        async with bluetooth(bus, patch), source(state, store, FastClock(4.0), strap=binding) as s:
+            await until(lambda: len(patch.sent) > 60, 20, "frames")
+            assert keeper(s).session.placer.counters["lost_samples"] == 2 * 25
+        assert not patch.streaming
+        sent = np.concatenate([SIGNAL[np.arange(first, first + n) % len(SIGNAL)] for first, n in patch.sent])
+        assert np.array_equal(store.samples()[0], sent)
+        assert (store.chunks[0].fs_hz, store.chunks[0].leads) == (250, ("II",))
+
+    run(scenario())
+
+
+def test_viatom_is_polled(bus: PrivateBus, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        er1, store = Er1(ADDRESS), Store()
+        binding = Binding(wearer="anna", address=ADDRESS, kind="viatom")
+        async with bluetooth(bus, er1), source(tmp_path / "state", store, FastClock(1.0), strap=binding) as s:
+            await until(lambda: len(store.chunks) >= 4, 15, "chunks")
+            assert keeper(s).session.battery == 64
+        polls = er1.polls
+        await asyncio.sleep(0.7)
+        assert er1.polls == polls
+        samples = store.samples()[0]
+        assert np.array_equal(samples, np.arange(len(samples)))
 
     run(scenario())

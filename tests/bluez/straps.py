@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bluez.emulation import Characteristic, DBusError, Peripheral, Service
-from edge.sources.ble import heart_rate, movesense, polar
+from edge.sources.ble import heart_rate, movesense, polar, viatom
 
 POLAR_2019_NS = 599_616_000_000_000_000
 """2019-01-01 in ns since 2000: what a strap's clock says after it was shut down."""
@@ -289,3 +289,68 @@ class RrStrap(Peripheral):
         for rr in self.rr_s:
             await asyncio.sleep(rr / self.speed)
             self.notify(heart_rate.MEASUREMENT, bytes((0x10, round(60 / rr))) + struct.pack("<H", round(rr * 1024)))
+
+
+class Described(Streamer):
+    """A device of no known make, described by `PROFILE`; it counts its frames and has no clock."""
+
+    fs_hz = 250.0
+    frame_samples = 25
+    SERVICE = "0000a000-1111-2222-3333-444444444444"
+    NOTIFY = "0000a001-1111-2222-3333-444444444444"
+    COMMAND = "0000a002-1111-2222-3333-444444444444"
+    PROFILE = f"""
+name = "acme"
+service = "{SERVICE}"
+notify = "{NOTIFY}"
+fs_hz = 250
+uv_per_lsb = 1.0
+leads = ["II"]
+sample = "int16le"
+header_bytes = 2
+counter = {{offset = 0, type = "uint16le"}}
+commands = {{characteristic = "{COMMAND}", start = "01", stop = "00"}}
+"""
+
+    def __init__(self, address: str, samples: NDArray[np.int32], **options: Any) -> None:
+        super().__init__(address, "ACME 1", [self.SERVICE], samples, **options)
+        self.services = [
+            Service(self.SERVICE, [Characteristic(self.NOTIFY, ("notify",)), Characteristic(self.COMMAND, ("write",))])
+        ]
+
+    def data_uuid(self) -> str:
+        return self.NOTIFY
+
+    def frame(self, first: int, samples: NDArray[np.int32]) -> list[bytes]:
+        return [struct.pack("<H", first // self.frame_samples % 2**16) + samples.astype("<i2").tobytes()]
+
+    async def write(self, characteristic: Characteristic, value: bytes) -> None:
+        if value == b"\1":
+            self.begin()
+        elif self.streaming:
+            self.end()
+
+
+class Er1(Peripheral):
+    """A Viatom ER1 that answers a poll with what it took since the last one: 0, 1, 2, …"""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(address, "ER1 0001", [viatom.SERVICE])
+        self.services = [
+            Service(
+                viatom.SERVICE,
+                [Characteristic(viatom.WRITE, ("write-without-response",)), Characteristic(viatom.NOTIFY, ("notify",))],
+            )
+        ]
+        self.polls = 0
+        self._next = 0
+
+    async def write(self, characteristic: Characteristic, value: bytes) -> None:
+        assert value[:3] == b"\xa5\x03\xfc"
+        self.polls += 1
+        values = range(self._next, self._next + 62)
+        self._next += 62
+        payload = struct.pack("<HBB", 60, 0, 64) + bytes(16) + struct.pack("<H62h", 62, *values)
+        answer = viatom.command(viatom.REALTIME, value[4], payload)
+        for at in range(0, len(answer), 20):
+            self.notify(viatom.NOTIFY, answer[at : at + 20])

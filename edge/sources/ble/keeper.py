@@ -38,7 +38,7 @@ State = Literal[
 ]
 CONNECT_TIMEOUT_S = 15.0
 START_TIMEOUT_S = 15.0
-STOP_TIMEOUT_S = 3.0
+STOP_TIMEOUT_S = 8.0
 SILENT_S = 10.0
 """A started stream without a frame for this long is taken down and started again."""
 LOOK_S = 0.25

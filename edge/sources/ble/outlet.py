@@ -47,6 +47,14 @@ class Outlet:
     def idle(self) -> bool:
         return not self._waiting and self._head is None and self._in_flight == 0
 
+    def commit_ms(self) -> dict[str, float] | None:
+        """Return how long chunks took from their last notification to their commit: p50, p99, max of the last ones."""
+        if not self.latencies_s:
+            return None
+        found = sorted(self.latencies_s)
+        shares = {"p50": 0.5, "p99": 0.99, "max": 1.0}
+        return {name: round(1e3 * found[min(int(q * len(found)), len(found) - 1)], 1) for name, q in shares.items()}
+
     def put(self, piece: Piece) -> None:
         """Queue a piece and hand over what can be."""
         self._waiting.append((piece, time.perf_counter()))

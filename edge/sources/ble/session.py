@@ -125,6 +125,7 @@ class Session:
             "activity_mg": None if self.activity_mg is None else round(self.activity_mg, 1),
             "waiting_s": round(outlet.waiting_s, 2),
             **outlet.counters,
+            "commit_ms": outlet.commit_ms(),
             "clock_segments": [epoch.as_json() for epoch in list(placer.epochs)[-4:]],
         }
 

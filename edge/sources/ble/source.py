@@ -83,10 +83,6 @@ class BleSource:
         found = [(keeper, keeper.session.battery) for keeper, _ in self._keepers.values()]
         return [(keeper.binding.wearer, keeper.device, level) for keeper, level in found if level is not None]
 
-    def latencies_s(self) -> list[float]:
-        """Return notification → commit of the last chunks of all devices."""
-        return [late for keeper, _ in self._keepers.values() for late in keeper.session.outlet.latencies_s]
-
     def keep(self, bindings: dict[str, Binding], profiles: dict[str, Profile]) -> None:
         """Take up these devices, too. Raises `BadInputError` for a kind that neither is built in nor has a profile."""
         _check_kinds(bindings, profiles)
