@@ -3,13 +3,13 @@
 One batch at a time: take the hops that are ready in all recordings, score them together, fold each recording's hops
 through its rhythm session, and commit each passage with state, cursor and outbox in one transaction. Late data makes
 it start again from the checkpoint before the change and stop as soon as its state equals a stored one: from there on
-nothing can differ.
+nothing can differ. Such a repair goes in slices between the batches, so it never holds up another recording.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -23,19 +23,20 @@ from edge.encoder.contract import HOP_S, HopScores
 from edge.encoder.scoring import HopJob, score_hops
 from edge.encoder.session import Encoder
 from edge.encoder.stride import choose_stride
-from edge.encoder.windows import hops_in, hops_ready, hops_touched
+from edge.encoder.windows import hops_in, hops_ready, hops_touched, samples_needed
 from edge.errors import AnyecgError
 from edge.rhythm.events import Current, HopResult
-from edge.rhythm.rules import Rules
+from edge.rhythm.rules import Rules, rules_hash
 from edge.rhythm.session import RhythmSession
 from edge.store import findings, tables
-from edge.store.findings import Change, Checkpoint, Passage, Told
+from edge.store.findings import Change, Checkpoint, Cursor, LateData, Passage, Told
 from edge.store.queries import Recording, find_recording
-from edge.store.waveform import read
+from edge.store.waveform import Waveform, read
 from edge.store.writer import Writer
 
 log = structlog.get_logger()
 
+BEGINNING = Checkpoint(0, b"", 0)
 CHECKPOINT_HOPS = 30
 """A rhythm state is kept every minute of data."""
 REST_S = 5.0
@@ -57,9 +58,19 @@ class _Track:
     session: RhythmSession
     next_k: int
     beats_until: int
-    silent_until: int = 0
-    """Hops before this one were told by an earlier analysis (other rules or code): read again, nobody is told."""
-    current: Current | None = None
+    silent_until_k: int = 0
+    """Hops before this one were told by an analysis with other rules: read again, nobody is told."""
+
+
+@dataclass(slots=True)
+class _Repair:
+    """Late data on its way into what was said before."""
+
+    late: LateData
+    stop: int
+    """From this hop on nothing was touched: the first equal state ends the repair."""
+    session: RhythmSession
+    passage: Passage
 
 
 class Analyst:
@@ -88,7 +99,11 @@ class Analyst:
         self._changed: set[int] = set()
         self._ending: set[int] = set()
         self._at_work: set[int] = set()
+        self._busy_since_s: float | None = None
+        self._repairs: dict[int, _Repair] = {}
+        self._currents: dict[int, tuple[Recording, Current]] = {}
         self._rest_until_s: dict[int, float] = {}
+        self._failing: dict[int, str] = {}
         self.last_failure = ""
         self.counters = {"hops": 0, "beats": 0, "findings": 0, "repairs": 0, "repaired_hops": 0, "failures": 0}
 
@@ -107,29 +122,36 @@ class Analyst:
                 self._ending.add(recording_id)
 
     def resume(self) -> None:
-        """Take up every recording where the database says analysis stopped (start of the daemon)."""
-        recording, cursor = tables.recording.c, tables.cursor.c
+        """Take up every recording where the database says analysis stopped, or went by other rules."""
+        recording, cursor, analysis = tables.recording.c, tables.cursor.c, tables.analysis.c
+        columns = (recording.id, recording.fs_hz, recording.end_sample, recording.changed_from_sample)
+        source = tables.recording.outerjoin(tables.cursor).outerjoin(tables.analysis)
         with self._reader.connect() as conn:
-            rows = conn.execute(
-                select(
-                    recording.id, recording.fs_hz, recording.end_sample, recording.changed_from_sample, cursor.next_k
-                ).select_from(tables.recording.outerjoin(tables.cursor))
-            ).all()
-        for recording_id, fs_hz, end_sample, changed_from, next_k in rows:
-            if changed_from is not None or hops_ready(fs_hz, end_sample) > (next_k or 0):
+            rows = conn.execute(select(*columns, cursor.next_k, analysis.rules_hash).select_from(source)).all()
+        rules = rules_hash(self._rules)
+        for recording_id, fs_hz, end_sample, changed_from, next_k, read_by in rows:
+            if changed_from is not None or read_by != rules or hops_ready(fs_hz, end_sample) > (next_k or 0):
                 self.stored(recording_id, end_sample, changed=changed_from is not None)
 
     def is_finished(self, recording_id: int) -> bool:
-        """Whether a complete recording was analysed to its last hop and its findings closed."""
+        """Whether a complete recording was analysed to its last hop and its findings closed.
+
+        Raises `AnyecgError` if its analysis fails.
+        """
+        with self._lock:
+            failure = self._failing.get(recording_id)
+        if failure is not None:
+            raise AnyecgError(f"the recording is stored, but its analysis fails: {failure}")
         with self._reader.connect() as conn:
             recording = find_recording(conn, recording_id)
             cursor = findings.cursor(conn, recording_id)
-        return cursor is not None and cursor.k >= hops_in(recording.fs_hz, recording.end_sample)
+        return cursor is not None and cursor.at.k >= hops_in(recording.fs_hz, recording.end_sample)
 
-    def currents(self) -> list[tuple[Recording, Current]]:
-        """Return the latest summary of each recording that was analysed since the start."""
-        tracks = list(self._tracks.values())
-        return [(track.recording, track.current) for track in tracks if track.current is not None]
+    def take_currents(self) -> list[tuple[Recording, Current]]:
+        """Return how things stand at the end of each recording that was read since the last call."""
+        with self._lock:
+            taken, self._currents = self._currents, {}
+        return list(taken.values())
 
     def lag_s(self) -> float:
         """Return how many seconds of ready signal wait for analysis, in the recording that waits most."""
@@ -139,6 +161,11 @@ class Analyst:
         # of a recording that was never read the rate is not known yet: it counts as one hop
         behind = [self._ready(tracks[key], due[key]) - tracks[key].next_k if key in tracks else 1 for key in due]
         return float(HOP_S * max(0, *behind)) if behind else 0.0
+
+    def busy_s(self) -> float:
+        """Return for how long the batch that runs now has been running; 0 between batches."""
+        with self._lock:
+            return 0.0 if self._busy_since_s is None else self._clock.monotonic_s() - self._busy_since_s
 
     @property
     def is_idle(self) -> bool:
@@ -160,19 +187,24 @@ class Analyst:
                 self._due -= due
                 self._changed -= changed
                 self._at_work = due | changed
+                self._busy_since_s = now_s
             try:
                 return self._attempt(due, changed)
             finally:
                 with self._lock:
                     self._at_work = set()
+                    self._busy_since_s = None
 
     def _attempt(self, due: set[int], changed: set[int]) -> bool:
         try:
-            return self._read_anew(changed) | self._forward(due)
+            has_worked = self._forward(due)
+            for key in sorted(changed):
+                has_worked |= self._repair(self._track(key))
         except Exception as error:
             concerned = due | changed
             for key in concerned:
                 self._tracks.pop(key, None)
+                self._repairs.pop(key, None)
             if len(concerned) == 1:
                 self._rest(due, changed, error)
                 return False
@@ -180,6 +212,10 @@ class Analyst:
             for key in sorted(concerned):
                 has_worked |= self._attempt({key} & due, {key} & changed)
             return has_worked
+        with self._lock:
+            for key in due | changed:
+                self._failing.pop(key, None)
+        return has_worked
 
     def _rest(self, due: set[int], changed: set[int], error: Exception) -> None:
         (key,) = due | changed
@@ -191,6 +227,7 @@ class Analyst:
             log.exception("analysis failed", recording=key, again_in_s=REST_S)
         with self._lock:
             self._rest_until_s[key] = self._clock.monotonic_s() + REST_S
+            self._failing[key] = str(error)
             self._due |= due
             self._changed |= changed
 
@@ -203,62 +240,87 @@ class Analyst:
             track = self._tracks[recording_id] = self._start(recording, cursor)
         return track
 
-    def _start(self, recording: Recording, cursor: Checkpoint | None) -> _Track:
-        if cursor is not None:
-            try:
-                return _Track(recording, self._session(recording, cursor), cursor.k, cursor.beats_until)
-            except AnyecgError as error:
-                log.info("analysed_anew", recording=recording.id, hops=cursor.k, reason=str(error))
-        silent_until = 0 if cursor is None else cursor.k
-        return _Track(recording, self._session(recording, Checkpoint(0, b"", 0)), 0, 0, silent_until)
+    def _start(self, recording: Recording, cursor: Cursor | None) -> _Track:
+        if cursor is None:
+            return _Track(recording, self._session(recording, BEGINNING), 0, 0)
+        at = cursor.at
+        try:
+            return _Track(recording, self._session(recording, at), at.k, at.beats_until, cursor.silent_until_k)
+        except AnyecgError as error:
+            log.info("recording is read anew", recording=recording.id, hops=at.k, reason=str(error))
+        return _Track(recording, self._session(recording, BEGINNING), 0, 0, max(at.k, cursor.silent_until_k))
 
     def _session(self, recording: Recording, at: Checkpoint) -> RhythmSession:
         return RhythmSession(recording.key, recording.fs_hz, recording.leads, self._rules, state=at.state or None)
 
     def _forward(self, due: set[int]) -> bool:
-        ready = {key: self._ready(self._track(key), self._horizons[key]) for key in sorted(due)}
-        tracks = [track for key, k in ready.items() if k > (track := self._track(key)).next_k or key in self._ending]
+        """Read the next hops of recordings; one that is being repaired waits for that."""
+        with self._lock:
+            self._due |= due & self._repairs.keys()
+            due = due - self._repairs.keys()
+            horizons = {key: self._horizons[key] for key in due}
+            ending = due & self._ending
+        ready = {key: self._ready(self._track(key), horizons[key], key in ending) for key in sorted(due)}
+        tracks = [track for key, k in ready.items() if k > (track := self._track(key)).next_k or key in ending]
         if not tracks:
             return False
         share = max(1, BATCH_HOPS // len(tracks))
-        spans = [(track.next_k, min(ready[track.recording.id], track.next_k + share)) for track in tracks]
-        with self._reader.connect() as conn:
-            for track in tracks:
-                track.recording = find_recording(conn, track.recording.id)  # its clock may have a new segment
-        scored = self._score([track.recording for track in tracks], spans)
+        spans = [self._span(track, ready[track.recording.id], share) for track in tracks]
+        scored = self._score(tracks, spans)
         passages = []
-        ended: set[int] = set()
         for track, (k0, k1), scores in zip(tracks, spans, scored, strict=True):
+            key = track.recording.id
             passage = self._passage(track.recording, Checkpoint(k0, b"", track.beats_until))
             for hop in scores:
-                track.current = self._fold(passage, track.session, hop).current
+                current = self._fold(passage, track.session, hop).current
+                with self._lock:
+                    self._currents[key] = (track.recording, current)
             passage.k1 = k1
-            key = track.recording.id
-            if key in self._ending and k1 == ready[key]:
-                self._keep(passage, max(k1 - 1, 0), track.session.finish(self._horizons[key]))
+            if key in ending and k1 == ready[key]:
+                self._keep(passage, max(k1 - 1, 0), track.session.finish(horizons[key]))
                 passage.k1 = max(k1, 1)
-                ended.add(key)
             track.next_k = k1
             track.beats_until = _until(passage)
             passage.end = Checkpoint(k1, track.session.dump(), track.beats_until)
-            passages.append((track.recording, passage, k1 > track.silent_until))
+            passage.silent_until_k = track.silent_until_k
+            passages.append((track.recording, passage, k1 > track.silent_until_k))
         self._commit(passages)
         with self._lock:
-            self._ending -= ended
-            self._due |= {track.recording.id for track in tracks if track.next_k < ready[track.recording.id]}
+            for track in tracks:
+                key = track.recording.id
+                if track.next_k < ready[key]:
+                    self._due.add(key)
+                elif key in ending:  # complete: nothing more will come
+                    self._ending.discard(key)
+                    self._tracks.pop(key, None)
         return True
 
-    def _ready(self, track: _Track, horizon: int) -> int:
+    def _ready(self, track: _Track, horizon: int, ends: bool = False) -> int:
         fs_hz = track.recording.fs_hz
-        return hops_in(fs_hz, horizon) if track.recording.id in self._ending else hops_ready(fs_hz, horizon)
+        return hops_in(fs_hz, horizon) if ends else hops_ready(fs_hz, horizon)
 
-    def _score(self, recordings: Sequence[Recording], spans: Sequence[tuple[int, int]]) -> list[list[HopScores]]:
+    def _span(self, track: _Track, ready: int, share: int) -> tuple[int, int]:
+        """Return the next hops of a recording; none of them are told if the first is not."""
+        k1 = min(ready, track.next_k + share)
+        if track.next_k < track.silent_until_k:
+            k1 = min(k1, track.silent_until_k)
+        return track.next_k, k1
+
+    def _score(self, tracks: Sequence[_Track], spans: Sequence[tuple[int, int]]) -> list[list[HopScores]]:
+        jobs = []
         with self._reader.connect() as conn:
-            jobs = [
-                HopJob(partial(_read, conn, recording.id), recording.uv_per_lsb, recording.fs_hz, k0, k1)
-                for recording, (k0, k1) in zip(recordings, spans, strict=True)
-            ]
-            return score_hops(self._encoder, jobs, stride_hops=self.stride.hops)
+            for track, (k0, k1) in zip(tracks, spans, strict=True):
+                track.recording = recording = find_recording(
+                    conn, track.recording.id
+                )  # its clock may have a segment more
+                first, stop = samples_needed(recording.fs_hz, k0, k1) if k1 > k0 else (0, 0)
+                wave = read(conn, recording.id, max(first, 0), max(stop, 0))
+                reader = partial(_stored, wave, max(first, 0))
+                jobs.append(HopJob(reader, recording.uv_per_lsb, recording.fs_hz, k0, k1))
+        scored = iter(
+            score_hops(self._encoder, [job for job in jobs if job.stop > job.first], stride_hops=self.stride.hops)
+        )
+        return [next(scored) if job.stop > job.first else [] for job in jobs]
 
     def _passage(self, recording: Recording, start: Checkpoint) -> Passage:
         return Passage(
@@ -279,64 +341,81 @@ class Analyst:
         passage.trends += result.trends
         passage.told += [Told(k, finding) for finding in result.findings]
 
-    def _read_anew(self, changed: set[int]) -> bool:
-        for key in sorted(changed):
-            self._repair(self._track(key))
-        return bool(changed)
+    def _repair(self, track: _Track) -> bool:
+        """Read again, a slice further, what late data touched: from the checkpoint before it until nothing differs."""
+        key = track.recording.id
+        repair = self._repairs.get(key) or self._begin_repair(track)
+        if repair is None:
+            return False
+        passage, session = repair.passage, repair.session
+        met: Checkpoint | None = None
+        k1 = min(passage.k1 + BATCH_HOPS, track.next_k)
+        for hop in self._score([track], [(passage.k1, k1)])[0]:
+            self._fold(passage, session, hop)
+            passage.k1 = hop.k + 1
+            met = self._met(repair)
+            if met is not None:
+                break
+        if met is None and passage.k1 < track.next_k:
+            with self._lock:
+                self._changed.add(key)
+            return True
+        if met is None:
+            passage.end = Checkpoint(track.next_k, session.dump(), _until(passage))
+            passage.silent_until_k = track.silent_until_k
+            track.session, track.beats_until = session, _until(passage)
+        else:
+            passage.beats_end = met.beats_until
+            track.beats_until = max(track.beats_until, _until(passage))
+        self.counters["repairs"] += 1
+        self.counters["repaired_hops"] += passage.k1 - passage.k0
+        self._commit([(track.recording, passage, True)], repaired=(key, repair.late))
+        del self._repairs[key]
+        self._look_again(key)
+        return True
 
-    def _repair(self, track: _Track) -> None:
-        """Analyse again what late data touched, from the checkpoint before it until nothing differs any more."""
+    def _begin_repair(self, track: _Track) -> _Repair | None:
+        """Return the repair that is due, None if late data lies ahead of everything that was read."""
         recording = track.recording
         with self._reader.connect() as conn:
-            changed = findings.changed_span(conn, recording.id)
-            if changed is None:
-                return
-            first, stop = hops_touched(recording.fs_hz, *changed)
-            stored = findings.checkpoints(conn, recording.id)
-            track.recording = recording = find_recording(conn, recording.id)
-        passages = []
-        if first < track.next_k:
-            start = max((c for c in stored if c.k <= first), key=lambda c: c.k, default=Checkpoint(0, b"", 0))
-            later = {c.k: c for c in stored if c.k >= stop}
-            passage = self._passage(recording, start)
-            session = self._session(recording, start)
-            met = self._again(passage, session, later, track.next_k)
-            if met is None:
-                passage.end = Checkpoint(track.next_k, session.dump(), _until(passage))
-                track.session, track.beats_until = session, _until(passage)
-            else:
-                passage.beats_end = met.beats_until
-            passages.append((recording, passage, True))
-            self.counters["repairs"] += 1
-            self.counters["repaired_hops"] += passage.k1 - passage.k0
-        self._commit(passages, repaired=(recording.id, changed))
+            late = findings.late_data(conn, recording.id)
+            if late is None:
+                return None
+            first, stop = hops_touched(recording.fs_hz, late.start, late.end)
+            start = findings.checkpoint_before(conn, recording.id, first)
+        if first >= track.next_k:
+            self._commit([], repaired=(recording.id, late))
+            self._look_again(recording.id)
+            return None
+        repair = _Repair(late, stop, self._session(recording, start), self._passage(recording, start))
+        self._repairs[recording.id] = repair
+        return repair
 
-    def _again(
-        self, passage: Passage, session: RhythmSession, later: Mapping[int, Checkpoint], until: int
-    ) -> Checkpoint | None:
-        """Fold hops from the passage's start; return the stored checkpoint that the state came to equal, if any."""
+    def _met(self, repair: _Repair) -> Checkpoint | None:
+        """Return the stored checkpoint after the repair's last hop if the repair came to the same state."""
+        passage = repair.passage
+        if passage.k1 < repair.stop or passage.k1 % CHECKPOINT_HOPS:
+            return None
         with self._reader.connect() as conn:
-            recording = find_recording(conn, passage.recording_id)
-        k = passage.k0
-        while k < until:
-            k1 = min(k + BATCH_HOPS, until)
-            for hop in self._score([recording], [(k, k1)])[0]:
-                self._fold(passage, session, hop)
-                passage.k1 = hop.k + 1
-                met = later.get(passage.k1)
-                if met is not None and met.state == session.dump():
-                    return met
-            k = k1
-        passage.k1 = until
-        return None
+            stored = findings.checkpoint_at(conn, passage.recording_id, passage.k1)
+        return stored if stored is not None and stored.state == repair.session.dump() else None
+
+    def _look_again(self, key: int) -> None:
+        """Take up late data that came while a repair ran."""
+        with self._reader.connect() as conn:
+            more = findings.late_data(conn, key) is not None
+        with self._lock:
+            self._due.add(key)
+            if more:
+                self._changed.add(key)
 
     def _commit(
         self,
         passages: Sequence[tuple[Recording, Passage, bool]],
         *,
-        repaired: tuple[int, tuple[int, int]] | None = None,
+        repaired: tuple[int, LateData] | None = None,
     ) -> None:
-        """Write passages, each with whether anybody is told; `repaired`: the changed span of a recording is done."""
+        """Write passages, each with whether anybody is told; `repaired`: the late data of a recording is dealt with."""
         now_ns = self._clock.utc_ns()
 
         def job(conn: Connection) -> list[tuple[Recording, list[Change]]]:
@@ -349,7 +428,7 @@ class Analyst:
                     self._tell(conn, recording, changes)
                     news.append((recording, changes))
             if repaired is not None:
-                findings.clear_changed(conn, *repaired)
+                findings.settle_late_data(conn, *repaired)
             return news
 
         for recording, changes in self._writer.submit(job).result():
@@ -364,6 +443,5 @@ def _until(passage: Passage) -> int:
     return passage.beats[-1].sample + 1 if passage.beats else passage.beats_from
 
 
-def _read(conn: Connection, recording_id: int, start: int, end: int) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
-    wave = read(conn, recording_id, start, end)
-    return wave.samples, wave.contact_off
+def _stored(wave: Waveform, first: int, start: int, end: int) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    return wave.samples[:, start - first : end - first], wave.contact_off[start - first : end - first]

@@ -23,6 +23,7 @@ from sqlalchemy import select
 
 from edge import __version__, sdnotify
 from edge.alerts.battery import Battery
+from edge.alerts.policy import Recorded
 from edge.alerts.publisher import Publisher
 from edge.alerts.state import Board
 from edge.chunk import Delivery
@@ -47,8 +48,12 @@ HEALTH_S = 5.0
 """How often `status` gets fresh figures and systemd's watchdog a sign of life."""
 CLOCK_S = 10.0
 """How long a recording's clock segments are remembered for the picture of its wearer."""
+DRAIN_S = 8.0
+"""How long a graceful stop waits for commits, and for analysis; systemd gives 30 s in all."""
+MAX_UNTOLD = 1000
+"""Messages about links and batteries that wait for a database that refuses; the oldest go first."""
 STUCK_S = 60.0
-"""Ready signal may wait this long for analysis before the watchdog is no longer fed."""
+"""One batch of analysis may take so long before the watchdog is no longer fed."""
 
 
 class Daemon:
@@ -83,8 +88,8 @@ class Daemon:
         self._gateway.analyst.on_changed = self._board.changed
         self._gateway.on_stored = self._stored
         self._recordings: dict[int, tuple[queries.Recording, float]] = {}
+        self._untold: list[outbox.Message] = []
         self._contact: dict[tuple[str, str], bool | None] = {}
-        self._alive_s = time.monotonic()
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT."""
@@ -97,6 +102,7 @@ class Daemon:
         async with self._control, asyncio.TaskGroup() as group:
             workers = [
                 group.create_task(self._gateway.analyse(), name="analyse"),
+                group.create_task(self._decide(), name="decide"),
                 group.create_task(self._tick(), name="tick"),
                 group.create_task(self._report(), name="report"),
             ]
@@ -123,8 +129,10 @@ class Daemon:
         """Let what was taken be committed and read; the broker keeps what was not."""
         await asyncio.gather(asyncio.to_thread(self._source.stop), self._ble.stop())
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=10)
-        await self._gateway.analyse_ready()
+            await asyncio.wait(self._tasks, timeout=DRAIN_S)
+        with contextlib.suppress(TimeoutError):  # what is not read now is read at the next start
+            async with asyncio.timeout(DRAIN_S):
+                await self._gateway.analyse_ready()
         self._publisher.notify()
 
     def _offer(self, delivery: Delivery) -> bool:
@@ -176,24 +184,27 @@ class Daemon:
 
     def _analysed(self) -> None:
         """A batch is committed: subscribers first, then the picture of each wearer."""
-        self._alive_s = time.monotonic()
         self._publisher.notify()
-        analyst = self._gateway.analyst
-        for recording, current in analyst.currents():
+        for recording, current in self._gateway.analyst.take_currents():
             self._board.read(recording, current)
 
-    async def _tick(self) -> None:
-        """Decide holes whose time is up, and publish what changed about each wearer."""
+    async def _decide(self) -> None:
+        """Decide holes whose time is up; waits with the store while it refuses, and nobody else does."""
         while True:
             await self._gateway.intake.tick()
+            await asyncio.sleep(TICK_S)
+
+    async def _tick(self) -> None:
+        """Publish what changed about each wearer."""
+        while True:
             update = self._board.tick()
             for topic, payload in update.states:
                 self._publisher.retain(topic, payload)
                 document = json.loads(payload)
                 self._states[document["wearer"]] = document
-            silences = [*update.silences, *self._batteries()]
-            if silences:
-                await self._tell_silences(silences)
+            self._untold += self._messages([*update.silences, *self._batteries()])
+            if self._untold:
+                await self._tell()
             self._tick_now.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(TICK_S):
@@ -214,13 +225,22 @@ class Daemon:
                 found.append((recording, change))
         return found
 
-    async def _tell_silences(self, silences: Sequence[tuple[Any, Change]]) -> None:
+    def _messages(self, silences: Sequence[tuple[Recorded, Change]]) -> list[outbox.Message]:
         now_ns = self._clock.utc_ns()
-        messages = [
-            m for recording, change in silences for m in self._gateway.teller.messages(recording, [change], now_ns)
-        ]
-        job = self._gateway.writer.submit(lambda conn: outbox.add(conn, messages, now_ns=now_ns))
-        await asyncio.wrap_future(job)
+        tell = self._gateway.teller.messages
+        return [message for recording, change in silences for message in tell(recording, [change], now_ns)]
+
+    async def _tell(self) -> None:
+        """Put what the rooms above the database have to say into the outbox; what it refuses is tried again."""
+        messages, now_ns = list(self._untold), self._clock.utc_ns()
+        try:
+            job = self._gateway.writer.submit(lambda conn: outbox.add(conn, messages, now_ns=now_ns))
+            self._gateway.dropped_messages += await asyncio.wrap_future(job)
+        except AnyecgError as error:
+            log.warning("not told yet", messages=len(messages), error=str(error))
+            del self._untold[:-MAX_UNTOLD]
+            return
+        del self._untold[: len(messages)]
         self._publisher.notify()
 
     async def _report(self) -> None:
@@ -233,12 +253,10 @@ class Daemon:
                 await asyncio.wrap_future(job)
             except AnyecgError as error:
                 log.warning("status_not_written", error=str(error))
-            stuck_s = self._gateway.analyst.lag_s() and time.monotonic() - self._alive_s
-            if stuck_s < STUCK_S:
+            if self._gateway.analyst.busy_s() < STUCK_S:
                 sdnotify.watchdog()
-            sdnotify.status(
-                f"{len(self._board.links())} wearers, analysis {self._gateway.analyst.lag_s():.0f} s behind"
-            )
+            lag_s = self._gateway.analyst.lag_s()
+            sdnotify.status(f"{len(self._board.links())} wearers, analysis {lag_s:.0f} s behind")
             await asyncio.sleep(HEALTH_S)
 
     async def _status(self, _request: dict[str, Any]) -> dict[str, Any]:

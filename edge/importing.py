@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import func, select
 
 from edge.chunk import MISSING, Chunk, Delivery
-from edge.errors import BadInputError
+from edge.errors import AnyecgError, BadInputError
 from edge.gateway import Gateway
 from edge.sources.payload import ID
 from edge.sources.record import Record, read_record
@@ -52,18 +52,25 @@ async def import_record(
     await asyncio.to_thread(_check_free, gateway, wearer, device, boot)
     found: set[int] = set()
     intake = gateway.new_intake("import", lambda stored: found.add(stored.recording_id))
-    pending: set[asyncio.Task[None]] = set()
-    for chunk in chunks(source, wearer, device, boot, start_ns):
-        delivery = Delivery(chunk, gateway.clock.utc_ns(), lambda: None)
-        pending.add(asyncio.create_task(intake.accept(delivery)))
-        if len(pending) >= IN_FLIGHT:
-            _, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
-    if pending:
-        await asyncio.wait(pending)
+    parts = list(chunks(source, wearer, device, boot, start_ns))
+    if not parts:
+        raise BadInputError(f"{record} holds no samples: nothing to import")
+    for at in range(0, len(parts), IN_FLIGHT):
+        now_ns = gateway.clock.utc_ns()
+        deliveries = [Delivery(chunk, now_ns, lambda: None) for chunk in parts[at : at + IN_FLIGHT]]
+        await asyncio.gather(*(intake.accept(delivery) for delivery in deliveries))
+        await intake.tick()  # into blocks as it comes: a day in one piece would hold up live wearers
+    kept = intake.counters["stored"] + intake.counters["duplicate"]
+    if kept < len(parts):
+        refused = {
+            name: count for name, count in intake.counters.items() if count and name not in ("stored", "duplicate")
+        }
+        raise AnyecgError(f"{len(parts) - kept} of {len(parts)} pieces of {record} were not stored: {refused}")
     recording_id, end_sample = await asyncio.to_thread(_recording, gateway, wearer, device)
     await intake.flush(recording_id)
     await gateway.finish(recording_id, end_sample)
-    return await asyncio.to_thread(_summary, gateway, recording_id, already=not intake.counters["stored"])
+    summary = await asyncio.to_thread(_summary, gateway, recording_id)
+    return {**summary, "already": not intake.counters["stored"], "notes": list(source.notes)}
 
 
 def chunks(record: Record, wearer: str, device: str, boot: int, start_ns: int) -> Iterator[Chunk]:
@@ -127,7 +134,7 @@ def _recording(gateway: Gateway, wearer: str, device: str) -> tuple[int, int]:
     return int(row[0]), int(row[1])
 
 
-def _summary(gateway: Gateway, recording_id: int, *, already: bool) -> dict[str, Any]:
+def _summary(gateway: Gateway, recording_id: int) -> dict[str, Any]:
     finding, trend, recording = tables.finding, tables.trend, tables.recording
     with gateway.reader.connect() as conn:
         row = conn.execute(select(recording).where(recording.c.id == recording_id)).mappings().one()
@@ -150,5 +157,4 @@ def _summary(gateway: Gateway, recording_id: int, *, already: bool) -> dict[str,
         "readable_s": round(sum(readable_s for _, readable_s in counts), 1),
         "beats": sum(sum(beats.values()) for beats, _ in counts),
         "events": {str(rule): int(count) for rule, count in rules},
-        "already": already,
     }

@@ -115,12 +115,20 @@ def test_beats_are_replaced_between_the_unchanged_ones(conn: Connection) -> None
     assert beat_samples(conn) == [100, 200, 250, 6200]
 
 
+def test_a_repair_that_came_to_a_stored_state_leaves_the_later_word(conn: Connection) -> None:
+    """A gap that closed long after the repaired hops must not be open again because they told it open."""
+    commit(conn, passage(0, 10, told=[Told(5, finding("open", 100, 300))]))
+    commit(conn, passage(10, 99, told=[Told(90, finding("closed", 100, 8000))]))
+    assert commit(conn, passage(0, 30, told=[Told(5, finding("open", 100, 250))], beats_end=5000)) == []
+    assert (rows(conn)["f1"]["state"], rows(conn)["f1"]["end_sample"]) == ("closed", 8000)
+
+
 def test_old_checkpoints_thin_out(conn: Connection) -> None:
     day = findings.CHECKPOINTS_EVERY_MINUTE
     for k0 in range(0, day + 3600, 1800):
         marks = [Checkpoint(k, b"s", k) for k in range(k0 + 30, k0 + 1801, 30)]
         commit(conn, passage(k0, k0 + 1800, checkpoints=marks))
-    kept = [checkpoint.k for checkpoint in findings.checkpoints(conn, 1)]
+    kept = list(conn.execute(select(tables.checkpoint.c.k).order_by(tables.checkpoint.c.k)).scalars())
     newest = kept[-1]
     old = [k for k in kept if k < newest - day]
     assert old == list(range(1800, newest - day, 1800))

@@ -44,6 +44,8 @@ def import_(
     if as_json:
         print_json(result)
         return
+    for note in result["notes"]:
+        console.print(f"note: {note}", highlight=False, markup=False)
     events = ", ".join(f"{count} {rule}" for rule, count in result["events"].items()) or "no events"
     console.print(
         f"{result['wearer']}/{result['device']}: {result['duration_s'] / 3600:.2f} h, "

@@ -153,6 +153,7 @@ class Timeline:
             .values(
                 changed_from_sample=case((from_column < changed_from, from_column), else_=changed_from),
                 changed_until_sample=case((until_column > changed_until, until_column), else_=changed_until),
+                late_insertions=columns.late_insertions + 1,
             )
         )
         self.late = True

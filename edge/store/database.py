@@ -18,10 +18,10 @@ from typing import Any
 from sqlalchemy import Connection, Engine, create_engine, event, pool
 from sqlalchemy.exc import DatabaseError
 
-from edge.errors import AnyecgError
+from edge.errors import AnyecgError, BadInputError
 
 FILE_NAME = "anyecg.sqlite"
-SCHEMA = "0002"
+SCHEMA = "0001"
 """The newest migration in `edge/store/migrations`: the schema this code reads and writes."""
 
 PAGE_SIZE = 8192
@@ -40,8 +40,13 @@ class StateLock:
 
     def __init__(self, state: Path) -> None:
         """Take the lock or raise `AnyecgError` naming the holder."""
-        state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._fd = os.open(state / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            state.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._fd = os.open(state / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise BadInputError(
+                f"cannot use {state} as state folder: {error.strerror}; choose another --state"
+            ) from None
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -7,7 +7,7 @@ revisions, findings that do not are retracted, paired with their successor by ru
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -51,6 +51,8 @@ class Passage:
     """Beats told by earlier hops lie before this sample."""
     analysis_id: int
     encoder: str
+    silent_until_k: int = 0
+    """Goes with the cursor: hops before it are read again and nobody is told."""
     beats: list[Beat] = field(default_factory=list)
     trends: list[TrendMinute] = field(default_factory=list)
     told: list[Told] = field(default_factory=list)
@@ -183,9 +185,14 @@ def _write_cursor(conn: Connection, passage: Passage) -> None:
             "next_k": passage.end.k,
             "state": passage.end.state,
             "beats_until": passage.end.beats_until,
+            "silent_until_k": passage.silent_until_k,
             "analysis_id": passage.analysis_id,
         }
         conn.execute(upsert(tables.cursor).values(row).on_conflict_do_update(index_elements=["recording_id"], set_=row))
+    elif passage.beats:  # a repair that met a stored state: the cursor may not know of its last beat
+        reach = passage.beats[-1].sample + 1
+        mine = (tables.cursor.c.recording_id == passage.recording_id) & (tables.cursor.c.beats_until < reach)
+        conn.execute(update(tables.cursor).where(mine).values(beats_until=reach))
 
 
 def _content(row: dict[str, Any]) -> dict[str, Any]:
@@ -215,6 +222,9 @@ def _write_findings(conn: Connection, passage: Passage, to_utc_ns: Callable[[int
             continue  # told before: only what it comes to can be news
         row = _row(passage, told, to_utc_ns)
         current = said.get(key) or again.get(key) or _current(conn, key)
+        if passage.end is None and current is not None and current["told_k"] >= passage.k1:
+            said[key] = current  # the later word stands: it was told from the state this passage came to again
+            continue
         if current is not None:
             row["opened_k"] = min(row["opened_k"], current["opened_k"])
         if current is None and row["state"] == "closed":  # short: whoever is told needs its beginning and its end
@@ -305,45 +315,65 @@ def ensure_analysis(conn: Connection, values: dict[str, str], now_ns: int) -> in
     return int(conn.execute(statement).scalar_one())
 
 
-def changed_span(conn: Connection, recording_id: int) -> tuple[int, int] | None:
-    """Return the samples [from, until) that late data changed since the last repair, None when there are none."""
-    row = conn.execute(
-        select(tables.recording.c.changed_from_sample, tables.recording.c.changed_until_sample).where(
-            tables.recording.c.id == recording_id
-        )
-    ).first()
-    return None if row is None or row[0] is None else (int(row[0]), int(row[1]))
+@dataclass(frozen=True, slots=True)
+class LateData:
+    """What late data changed since the last repair."""
+
+    start: int
+    end: int
+    """Samples [start, end)."""
+    insertions: int
+    """How often late data came to this recording at all: more of it has come when this has grown."""
 
 
-def cursor(conn: Connection, recording_id: int) -> Checkpoint | None:
-    """Return where analysis of a recording stands, None if it has not begun."""
-    table = tables.cursor
-    row = conn.execute(
-        select(table.c.next_k, table.c.state, table.c.beats_until).where(table.c.recording_id == recording_id)
-    ).first()
-    return None if row is None else Checkpoint(int(row[0]), row[1], int(row[2]))
+def late_data(conn: Connection, recording_id: int) -> LateData | None:
+    """Return what late data changed since the last repair, None when nothing."""
+    recording = tables.recording.c
+    columns = (recording.changed_from_sample, recording.changed_until_sample, recording.late_insertions)
+    row = conn.execute(select(*columns).where(recording.id == recording_id)).one()
+    return None if row[0] is None else LateData(int(row[0]), int(row[1]), int(row[2]))
 
 
-def clear_changed(conn: Connection, recording_id: int, span: tuple[int, int]) -> None:
-    """Forget the changed span if it is still the one that was repaired; a wider one waits for the next repair."""
+def settle_late_data(conn: Connection, recording_id: int, late: LateData) -> None:
+    """Forget late data that was repaired, unless more has come meanwhile: the next repair takes all of it."""
     recording = tables.recording
     conn.execute(
         update(recording)
-        .where(
-            recording.c.id == recording_id,
-            recording.c.changed_from_sample == span[0],
-            recording.c.changed_until_sample == span[1],
-        )
+        .where(recording.c.id == recording_id, recording.c.late_insertions == late.insertions)
         .values(changed_from_sample=None, changed_until_sample=None)
     )
 
 
-def checkpoints(conn: Connection, recording_id: int) -> Sequence[Checkpoint]:
-    """Return the checkpoints of a recording, oldest first."""
-    table = tables.checkpoint
-    rows = conn.execute(
-        select(table.c.k, table.c.state, table.c.beats_until)
-        .where(table.c.recording_id == recording_id)
-        .order_by(table.c.k)
-    ).all()
-    return [Checkpoint(int(k), state, int(until)) for k, state, until in rows]
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """Where analysis of a recording stands."""
+
+    at: Checkpoint
+    silent_until_k: int
+    """Hops before it were told by an analysis with other rules: nobody is told again."""
+
+
+def cursor(conn: Connection, recording_id: int) -> Cursor | None:
+    """Return where analysis of a recording stands, None if it has not begun."""
+    table = tables.cursor.c
+    columns = (table.next_k, table.state, table.beats_until, table.silent_until_k)
+    row = conn.execute(select(*columns).where(table.recording_id == recording_id)).first()
+    return None if row is None else Cursor(Checkpoint(int(row[0]), row[1], int(row[2])), int(row[3]))
+
+
+def checkpoint_before(conn: Connection, recording_id: int, k: int) -> Checkpoint:
+    """Return the newest checkpoint at or before hop `k`; the beginning of the recording if there is none."""
+    table = tables.checkpoint.c
+    row = conn.execute(
+        select(table.k, table.state, table.beats_until)
+        .where(table.recording_id == recording_id, table.k <= k)
+        .order_by(table.k.desc())
+        .limit(1)
+    ).first()
+    return Checkpoint(0, b"", 0) if row is None else Checkpoint(int(row[0]), row[1], int(row[2]))
+
+
+def checkpoint_at(conn: Connection, recording_id: int, k: int) -> Checkpoint | None:
+    """Return the checkpoint at hop `k`, None if there is none."""
+    at = checkpoint_before(conn, recording_id, k)
+    return at if at.k == k and at.state else None

@@ -57,6 +57,7 @@ recording = Table(  # one device on one wearer with one lead set and rate
     Column("last_received_ns", BigInteger, nullable=False),
     Column("changed_from_sample", BigInteger),  # late data changed what analysis may have read; null when none did
     Column("changed_until_sample", BigInteger),  # exclusive
+    Column("late_insertions", Integer, nullable=False, server_default="0"),  # how often late data filled a gap
 )
 
 clock_segment = Table(  # from index0 on, sample i was taken at utc_ns + (i - index0) / fs_hz
@@ -145,6 +146,7 @@ cursor = Table(  # how far analysis of a recording has come
     Column("state", LargeBinary, nullable=False),  # of the rhythm session before hop next_k
     Column("analysis_id", Integer, ForeignKey("analysis.id"), nullable=False),
     Column("beats_until", BigInteger, nullable=False),  # every beat told so far lies before this sample
+    Column("silent_until_k", BigInteger, nullable=False, server_default="0"),  # hops before it were told by other rules
 )
 
 checkpoint = Table(  # rhythm states to start again from when late data arrives

@@ -89,6 +89,7 @@ def upgrade() -> None:
         sa.Column("last_received_ns", sa.BigInteger(), nullable=False),
         sa.Column("changed_from_sample", sa.BigInteger(), nullable=True),
         sa.Column("changed_until_sample", sa.BigInteger(), nullable=True),
+        sa.Column("late_insertions", sa.Integer(), server_default="0", nullable=False),
         sa.ForeignKeyConstraint(["wearer"], ["wearer.id"], name=op.f("fk_recording_wearer")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_recording")),
         sa.UniqueConstraint("key", name=op.f("uq_recording_key")),
@@ -147,6 +148,7 @@ def upgrade() -> None:
         sa.Column("state", sa.LargeBinary(), nullable=False),
         sa.Column("analysis_id", sa.Integer(), nullable=False),
         sa.Column("beats_until", sa.BigInteger(), nullable=False),
+        sa.Column("silent_until_k", sa.BigInteger(), server_default="0", nullable=False),
         sa.ForeignKeyConstraint(["analysis_id"], ["analysis.id"], name=op.f("fk_cursor_analysis_id")),
         sa.ForeignKeyConstraint(["recording_id"], ["recording.id"], name=op.f("fk_cursor_recording_id")),
         sa.PrimaryKeyConstraint("recording_id", name=op.f("pk_cursor")),
@@ -252,7 +254,18 @@ def upgrade() -> None:
         sa.Column("note", sa.Text(), nullable=False),
         sa.Column("at_ns", sa.BigInteger(), nullable=False),
         sa.Column("written_ns", sa.BigInteger(), nullable=False),
+        sa.Column("recording_id", sa.Integer(), nullable=True),
+        sa.Column("start_sample", sa.BigInteger(), nullable=True),
+        sa.Column("end_sample", sa.BigInteger(), nullable=True),
+        sa.Column("value", sa.JSON(), nullable=True),
+        sa.Column("author", sa.String(length=64), server_default="", nullable=False),
+        sa.Column("undone_ns", sa.BigInteger(), nullable=True),
+        sa.Column("undone_by", sa.String(length=64), nullable=True),
         sa.ForeignKeyConstraint(["finding_id"], ["finding.id"], name=op.f("fk_mark_finding_id")),
+        sa.ForeignKeyConstraint(["recording_id"], ["recording.id"], name=op.f("fk_mark_recording_id")),
         sa.ForeignKeyConstraint(["wearer"], ["wearer.id"], name=op.f("fk_mark_wearer")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_mark")),
     )
+    with op.batch_alter_table("mark", schema=None) as batch_op:
+        batch_op.create_index("ix_mark_finding", ["finding_id"], unique=False)
+        batch_op.create_index("ix_mark_wearer_at", ["wearer", "at_ns"], unique=False)
