@@ -185,6 +185,26 @@ def test_dbus_restart(bus: PrivateBus, tmp_path: Path) -> None:
     run(scenario())
 
 
+def test_bluetoothd_crashes(bus: PrivateBus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says goodbye to nobody; bleak goes on believing in the connection, the gateway does not."""
+    monkeypatch.setattr("edge.sources.ble.keeper.SILENT_S", 1.0)
+    monkeypatch.setattr("edge.sources.ble.keeper.STOP_TIMEOUT_S", 1.0)
+
+    async def scenario() -> None:
+        h10, store = strap(), Store()
+        async with source(tmp_path / "state", store, FastClock(SPEED), strap=h10_binding()) as s:
+            async with bluetooth(bus, h10):
+                await until(lambda: len(store.chunks) >= 5, what="chunks")
+            await until(lambda: keeper(s).state == "no_bluetooth", 10, "no_bluetooth")
+            assert "BlueZ does not run" in keeper(s).reason
+            have = len(store.chunks)
+            async with bluetooth(bus, h10):
+                await until(lambda: len(store.chunks) > have, 15, "samples after BlueZ came back")
+            h10.streaming = False
+
+    run(scenario())
+
+
 def test_crashed_gateway_left_it_streaming(bus: PrivateBus, tmp_path: Path) -> None:
     """Connected and streaming, so not advertising: it is found all the same, stopped, and started."""
 

@@ -113,6 +113,8 @@ class Bluez:
 
     async def start(self, address: str) -> None:
         self._bus = await MessageBus(bus_address=address, negotiate_unix_fd=True).connect()
+        # dbus-fast 5.2 ends the connection when the socket is full, which many straps on a busy machine can bring about
+        self._bus._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8 << 20)
         self._bus.add_message_handler(self._handle)
         await self._bus.request_name("org.bluez")
         rule = "type='signal',interface='org.freedesktop.DBus',member='NameOwnerChanged'"

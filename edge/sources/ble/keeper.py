@@ -107,7 +107,7 @@ class Keeper:
         attempt = refusals = 0
         try:
             while True:
-                device = await self._find()
+                device = await self._find(connected=attempt % 2 == 0)
                 frames = self.session.frames
                 wait_s = 0.0
                 try:
@@ -148,9 +148,9 @@ class Keeper:
             "events": [event.as_json() for event in list(self.events)[-8:]],
         }
 
-    async def _find(self) -> BLEDevice:
+    async def _find(self, *, connected: bool) -> BLEDevice:
         services = frozenset((self._driver.service, heart_rate.SERVICE))
-        search = asyncio.ensure_future(self._radio.find(self.binding.address, services))
+        search = asyncio.ensure_future(self._radio.find(self.binding.address, services, connected=connected))
         try:
             while True:
                 if self._radio.problem is not None:

@@ -16,7 +16,7 @@ from edge.chunk import Delivery
 from edge.sources.ble.anchor import Anchor
 from edge.sources.ble.placer import Piece
 
-KEPT_LATENCIES = 4096
+KEPT_LATENCIES = 1024
 
 
 @dataclass(slots=True, eq=False)

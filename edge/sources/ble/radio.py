@@ -41,6 +41,13 @@ class Advertisement:
     heard_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    services: frozenset[str]
+    connected: bool
+    future: asyncio.Future[BLEDevice]
+
+
 class Radio:
     """Finds devices; belongs to one event loop."""
 
@@ -52,17 +59,21 @@ class Radio:
         """Why there is no Bluetooth at the moment."""
         self.seen: dict[str, Advertisement] = {}
         self._adapter = adapter
-        self._wanted: dict[str, tuple[frozenset[str], asyncio.Future[BLEDevice]]] = {}
+        self._wanted: dict[str, _Wanted] = {}
         self._wake = asyncio.Event()
 
     @property
     def client_args(self) -> BlueZClientArgs:
         return {} if self._adapter is None else {"adapter": self._adapter}
 
-    async def find(self, address: str, services: frozenset[str]) -> BLEDevice:
-        """Wait until a device is heard, or found connected by a process that is gone; `run` must be running."""
+    async def find(self, address: str, services: frozenset[str], *, connected: bool) -> BLEDevice:
+        """Wait until a device is heard; `run` must be running.
+
+        `connected`: also take one that BlueZ says is connected (by a process that is gone). After a crash of BlueZ
+        bleak remembers connections that are none, so a caller that failed once insists on hearing the device.
+        """
         future: asyncio.Future[BLEDevice] = asyncio.get_running_loop().create_future()
-        self._wanted[address] = (services, future)
+        self._wanted[address] = _Wanted(services, connected, future)
         self._wake.set()
         try:
             return await future
@@ -114,15 +125,19 @@ class Radio:
 
     async def _take_connected(self) -> None:
         """A connected device does not advertise; after a crash its connection is still there."""
-        services = sorted(frozenset[str]().union(*(services for services, _ in self._wanted.values())))
+        wanted = {address: item for address, item in self._wanted.items() if item.connected}
+        if not wanted:
+            return
+        services = sorted(frozenset[str]().union(*(item.services for item in wanted.values())))
         args: BlueZAdapterArgs = {} if self._adapter is None else {"adapter": self._adapter}
         for device in await (await BleakAdapter.get(bluez=args)).get_connected_devices(services):
-            self._resolve(device.address.upper(), device)
+            if device.address.upper() in wanted:
+                self._resolve(device.address.upper(), device)
 
     def _resolve(self, address: str, device: BLEDevice) -> None:
         wanted = self._wanted.get(address)
-        if wanted is not None and not wanted[1].done():
-            wanted[1].set_result(device)
+        if wanted is not None and not wanted.future.done():
+            wanted.future.set_result(device)
 
     def _heard(self, device: BLEDevice, advertisement: AdvertisementData) -> None:
         address = device.address.upper()
