@@ -16,7 +16,7 @@ def test_opens_and_ends_once() -> None:
     for now, percent in enumerate((80, 16, 15, 14, 16, 24, 15, 25, 80, 10)):
         change = battery.report(RECORDING, percent, sample=1000 + now, now_ns=now)
         if change is not None:
-            told.append((percent, change.kind, change.row["state"], change.row["revision"], change.row["id"]))
+            told.append((percent, change.type, change.row["state"], change.row["revision"], change.row["id"]))
     assert [row[:4] for row in told] == [(15, "new", "open", 1), (25, "end", "closed", 2), (10, "new", "open", 1)]
     assert told[0][4] == told[1][4] != told[2][4]
 
