@@ -70,7 +70,7 @@ class Browser:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/json/list") as answer:
             targets = json.load(answer)
         self._socket = connect(
-            next(t["webSocketDebuggerUrl"] for t in targets if t["type"] == "page"), max_size=2**27, proxy=None
+            next(t["webSocketDebuggerUrl"] for t in targets if t["type"] == "page"), max_size=2**27, proxy=None, ping_interval=None
         )
         self._numbers = itertools.count(1)
         self.requests: list[str] = []
@@ -120,7 +120,8 @@ class Browser:
     def until(self, script: str, timeout_s: float = 20) -> Any:
         """Wait until a script is true; return its value."""
         deadline_s = time.monotonic() + timeout_s
-        while not (value := self.eval(f"(() => {{ try {{ return {script} }} catch {{ return null }} }})()")):
+        wrapped = f"(() => {{ try {{ const v = {script}; return v instanceof Node || v }} catch {{ return null }} }})()"
+        while not (value := self.eval(wrapped)):
             assert time.monotonic() < deadline_s, f"waited {timeout_s} s for {script}; errors: {self.errors}"
             time.sleep(0.05)
         return value

@@ -101,8 +101,11 @@ class Answerer:
                 self._process.kill()
         self._process = None
 
-    def close(self) -> None:
-        """End the process."""
+    async def close(self) -> None:
+        """End the process and wait for its end."""
         if self._idle is not None:
             self._idle.cancel()
+        process = self._process
         self._end()
+        if process is not None:
+            await process.wait()

@@ -55,7 +55,7 @@ class Page:
         finally:
             sdnotify.stopping()
             watching.cancel()
-            self.answerer.close()
+            await self.answerer.close()
             self.reader.close()
 
     async def index(self, _request: Request) -> Response:
