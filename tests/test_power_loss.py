@@ -84,7 +84,7 @@ def test_an_fsync_lies_between_a_chunk_and_its_acknowledgements(ecg_data: Path, 
     with Mosquitto(tmp_path / "broker") as broker, Daemon(tmp_path / "state", broker.url, wrap) as daemon:
         daemon.start()
         daemon.wait_ready()
-        wearable = Wearable(broker.url, record, speed=6)
+        wearable = Wearable(broker.url, record, speed=6, resend_s=60)  # every chunk once
         wearable.start()
         wearable.result()
         status: dict[str, Any] = daemon.status() or {}
