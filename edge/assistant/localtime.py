@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from typing import Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -27,7 +27,7 @@ def zone(name: str) -> ZoneInfo:
         raise BadInputError(f"unknown time zone {name!r}: give an IANA name such as Europe/Berlin") from None
 
 
-def to_local(utc_ns: int, tz: ZoneInfo) -> datetime:
+def to_local(utc_ns: int, tz: tzinfo) -> datetime:
     """Return the aware local time of a UTC instant, to the microsecond."""
     return datetime.fromtimestamp(utc_ns // NS, tz).replace(microsecond=utc_ns % NS // 1000)
 
@@ -69,13 +69,13 @@ def iso_utc(utc_ns: int) -> str:
     return f"{at:%Y-%m-%dT%H:%M:%S}.{utc_ns % NS // 1_000_000:03d}Z"
 
 
-def show(utc_ns: int, tz: ZoneInfo) -> str:
+def show(utc_ns: int, tz: tzinfo) -> str:
     """Return `Sun 29 Mar 2026 03:00:00 CEST`."""
     at = to_local(utc_ns, tz)
     return f"{at:%a} {at.day} {at:%b %Y %H:%M:%S %Z}"
 
 
-def show_minute(utc_ns: int, tz: ZoneInfo) -> str:
+def show_minute(utc_ns: int, tz: tzinfo) -> str:
     """Return `Sun 29 Mar 2026 03:00 CEST`."""
     at = to_local(utc_ns, tz)
     return f"{at:%a} {at.day} {at:%b %Y %H:%M %Z}"

@@ -13,6 +13,8 @@ GROUPS = (
     "importing",
     "models",
     "read",
+    "reanalyze",
+    "report",
     "review",
     "run",
     "send",

@@ -15,11 +15,19 @@ from edge.assistant.localtime import iso_utc, show, zone
 from edge.chunk import MISSING
 from edge.encoder.contract import BEAT_CLASSES
 from edge.errors import BadInputError
+from edge.exchange.disguise import Disguise, plain
 from edge.sources.record import Record
-from edge.store import queries, waveform
+from edge.store import marks, queries, waveform
 
 MIN_S, MAX_S = 1.0, 60.0
 AS_RECORDED = "none (as recorded)"
+MONITOR_HZ = (0.5, 40.0)
+"""The band of `--filter monitor`: without drift and mains hum. ST needs 0.05 Hz (Kligfield et al., recommendations for
+the standardization and interpretation of the electrocardiogram, Circulation 115:1306-1324, 2007)."""
+ST_NOTE = "ST not interpretable"
+"""At either band: what the device itself filtered is not known."""
+SETTLE_S = 4.0
+"""Read so much more at both ends of a strip that is filtered."""
 FOOTER = "Research software, not a medical device"
 
 
@@ -48,6 +56,8 @@ class Strip:
     """(seconds from the start, AAMI class)."""
     marks: tuple[Mark, ...]
     filter_band: str = AS_RECORDED
+    wearer: str = ""
+    device: str = ""
 
     @property
     def seconds(self) -> float:
@@ -61,7 +71,10 @@ class Strip:
             "local_time": self.when,
             "seconds": self.seconds,
             "fs_hz": self.fs_hz,
+            "wearer": self.wearer or None,
+            "device": self.device or None,
             "filter": self.filter_band,
+            "st": ST_NOTE,
             "mv": {
                 lead: [round(float(v), 4) if np.isfinite(v) else None for v in row]
                 for lead, row in zip(self.leads, self.mv, strict=True)
@@ -84,17 +97,34 @@ def check_seconds(seconds: float) -> float:
     return seconds
 
 
-def of_event(conn: Connection, event_id: str, seconds: float, lead: str | None = None) -> Strip:
+def of_event(
+    conn: Connection,
+    event_id: str,
+    seconds: float,
+    lead: str | None = None,
+    *,
+    monitor: bool = False,
+    disguise: Disguise | None = None,
+) -> Strip:
     """Return the strip around a finding: all of it if it fits, else its beginning with a fifth of lead-in."""
     row = queries.find_finding(conn, event_id)
     recording = queries.find_recording(conn, row["recording_id"])
     length_s = (row["end_sample"] - row["start_sample"]) / recording.fs_hz
     before_s = max((check_seconds(seconds) - length_s) / 2, seconds / 5)
     first = max(row["start_sample"] - round(before_s * recording.fs_hz), 0)
-    return _stored(conn, recording, first, seconds, lead, event=row)
+    return of_span(conn, recording, first, seconds, lead, event=row, monitor=monitor, disguise=disguise)
 
 
-def of_wearer(conn: Connection, wearer: str, at_ns: int, seconds: float, lead: str | None = None) -> Strip:
+def of_wearer(
+    conn: Connection,
+    wearer: str,
+    at_ns: int,
+    seconds: float,
+    lead: str | None = None,
+    *,
+    monitor: bool = False,
+    disguise: Disguise | None = None,
+) -> Strip:
     """Return the strip that begins at `at_ns`, of the device that recorded most of it.
 
     Raises:
@@ -111,16 +141,20 @@ def of_wearer(conn: Connection, wearer: str, at_ns: int, seconds: float, lead: s
         known = queries.recorded_range(conn, wearer)
         span = f"; recordings reach from {show(known[0], tz)} to {show(known[1], tz)}" if known else ""
         raise BadInputError(f"nothing of {wearer} was recorded at {show(at_ns, tz)}{span}")
-    return _stored(conn, best[1], best[2], seconds, lead)
+    return of_span(conn, best[1], best[2], seconds, lead, monitor=monitor, disguise=disguise)
 
 
-def of_record(record: Record, from_s: float, to_s: float) -> Strip:
+def of_record(record: Record, from_s: float, to_s: float, *, monitor: bool = False) -> Strip:
     """Return a span of a recording on disk; no beats, since nothing has read it."""
     check_seconds(to_s - from_s)
     if not 0 <= from_s < record.duration_s:
         raise BadInputError(f"{record.name} lasts {record.duration_s:.1f} s: nothing begins at {from_s:g} s")
     first, last = round(from_s * record.fs_hz), round(to_s * record.fs_hz)
-    samples = record.samples[:, first : min(last, record.n)]
+    margin = round(SETTLE_S * record.fs_hz) if monitor else 0
+    begin = max(first - margin, 0)
+    mv, band = _millivolts(record.samples[:, begin : last + margin], record.uv_per_lsb), AS_RECORDED
+    if monitor:
+        mv, band = monitor_band(mv, record.fs_hz)
     start_ns = None if record.start_utc_ns is None else record.start_utc_ns + round(from_s * queries.NS)
     clock = "" if start_ns is None else f", {show(start_ns, ZoneInfo('UTC'))} by the file's clock"
     return Strip(
@@ -129,44 +163,90 @@ def of_record(record: Record, from_s: float, to_s: float) -> Strip:
         start_ns=start_ns,
         leads=record.leads,
         fs_hz=record.fs_hz,
-        mv=_millivolts(samples, record.uv_per_lsb),
+        mv=mv[:, first - begin : min(last, record.n) - begin],
         beats=(),
         marks=(),
+        filter_band=band,
     )
 
 
-def _stored(
+def of_span(
     conn: Connection,
     recording: queries.Recording,
     first: int,
     seconds: float,
-    lead: str | None,
+    lead: str | None = None,
+    *,
     event: dict[str, Any] | None = None,
+    monitor: bool = False,
+    disguise: Disguise | None = None,
 ) -> Strip:
-    last = first + round(seconds * recording.fs_hz)
+    """Return `seconds` of a recording from sample `first` on, with its beats as people corrected them.
+
+    Args:
+        conn: the database.
+        recording: what is drawn.
+        first: its first sample.
+        seconds: length.
+        lead: only this one.
+        event: a row of `queries.findings` that the strip is about.
+        monitor: filter to `MONITOR_HZ`.
+        disguise: who is named and when it was; by default the truth.
+    """
+    fs_hz = recording.fs_hz
+    last = first + round(seconds * fs_hz)
     rows = _lead_rows(recording, lead)
-    data = waveform.read(conn, recording.id, first, last)
+    margin = round(SETTLE_S * fs_hz) if monitor else 0
+    data = waveform.read(conn, recording.id, first - margin, last + margin)
+    mv = _millivolts(data.samples[rows], [recording.uv_per_lsb[n] for n in rows])
+    band = AS_RECORDED
+    if monitor:
+        filtered, band = monitor_band(mv, fs_hz)
+        mv = filtered[:, margin : margin + last - first]
     start_ns = recording.to_utc_ns(first)
-    tz = zone(queries.find_wearer(conn, recording.wearer).timezone)
+    hide = disguise or plain(recording.wearer, zone(queries.find_wearer(conn, recording.wearer).timezone))
     found = queries.findings(
         conn, wearer=recording.wearer, start_ns=start_ns, end_ns=recording.to_utc_ns(last), limit=20
     )
     shown = [
         row for row in found if row["recording_id"] == recording.id and (event is None or row["id"] != event["id"])
     ]
-    marks = [_mark(row, first, recording.fs_hz) for row in ([event] if event else []) + shown]
-    beats = queries.beats(conn, recording, first, last)
-    named = f"event {event['id']}: {event['rule']}, {event['severity']}" if event else ""
+    spans = [_mark(row, first, fs_hz) for row in ([event] if event else []) + shown]
+    beats = marks.corrected_beats(conn, recording, first, last)
+    device = hide.device(recording.device)
+    named = f"event {hide.event(event['id'])}: {event['rule']}, {event['severity']}" if event else ""
     return Strip(
-        title="   ".join(part for part in (f"{recording.wearer} / {recording.device}", named) if part),
-        when=show(start_ns, tz),
-        start_ns=start_ns,
+        title="   ".join(part for part in (f"{hide.wearer} / {device}", named) if part),
+        when=hide.show(start_ns),
+        start_ns=hide.time(start_ns),
         leads=tuple(recording.leads[n] for n in rows),
-        fs_hz=recording.fs_hz,
-        mv=_millivolts(data.samples[rows], [recording.uv_per_lsb[n] for n in rows]),
-        beats=tuple(((int(b["sample"]) - first) / recording.fs_hz, BEAT_CLASSES[int(b["type"])]) for b in beats),
-        marks=tuple(marks),
+        fs_hz=fs_hz,
+        mv=mv,
+        beats=tuple(((int(b["sample"]) - first) / fs_hz, BEAT_CLASSES[int(b["type"])]) for b in beats),
+        marks=tuple(spans),
+        filter_band=band,
+        wearer=hide.wearer,
+        device=device,
     )
+
+
+def monitor_band(mv: NDArray[np.float32], fs_hz: float) -> tuple[NDArray[np.float32], str]:
+    """Return [leads, n] filtered forward and backward (second-order Butterworth, no phase shift), and the band.
+
+    Runs between missing samples are filtered on their own; those shorter than half a second are left as they are.
+    """
+    from scipy.signal import butter, sosfiltfilt
+
+    low, high = MONITOR_HZ
+    whole = fs_hz > 2.2 * high
+    sections = butter(2, (low, high) if whole else low, "bandpass" if whole else "highpass", fs=fs_hz, output="sos")
+    filtered = mv.copy()
+    for row in filtered:
+        edges = np.flatnonzero(np.diff(np.concatenate(([0], np.isfinite(row), [0]))))
+        for a, b in zip(edges[::2], edges[1::2], strict=True):
+            if b - a >= fs_hz / 2:
+                row[a:b] = sosfiltfilt(sections, row[a:b].astype(np.float64))
+    return filtered, f"{low:g}-{high:g} Hz" if whole else f"from {low:g} Hz"
 
 
 def _mark(row: dict[str, Any], first: int, fs_hz: float) -> Mark:

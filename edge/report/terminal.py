@@ -8,7 +8,7 @@ from itertools import pairwise
 import numpy as np
 
 from edge.report.braille import plot
-from edge.report.strip import FOOTER, Strip
+from edge.report.strip import FOOTER, ST_NOTE, Strip
 
 ROWS = 8
 AXIS = 7
@@ -18,7 +18,7 @@ AXIS = 7
 def draw(strip: Strip, columns: int, *, ascii_only: bool = False) -> list[str]:
     """Return the strip as lines of at most `columns` characters."""
     width = max(columns - AXIS, 20)
-    lines = [strip.title, f"{strip.when}   {strip.seconds:g} s   filter: {strip.filter_band}"]
+    lines = [strip.title, f"{strip.when}   {strip.seconds:g} s   filter: {strip.filter_band}, {ST_NOTE}"]
     lines.append(" " * AXIS + _labels(strip, width))
     for name, mv in zip(strip.leads, strip.mv, strict=True):
         known = mv[np.isfinite(mv)]

@@ -1,0 +1,1 @@
+"""Formats others read and write: EDF+, WFDB, FHIR, CSV."""
