@@ -78,7 +78,7 @@ def test_the_trace_moves_smoothly_and_keeps_up(scene: Scene) -> None:
     page = scene.browser
     page.until("window.anyecgLive && window.anyecgLive().play > 0", 30)
     page.eval("window.stays = true")
-    time.sleep(4)  # the page measures how regularly pieces come
+    time.sleep(6)  # the page measures how regularly pieces come
     picture = f"{CANVAS}.toDataURL().length + {CANVAS}.toDataURL().slice(-3000)"
     one = page.eval("window.anyecgLive()")
     first = page.eval(picture)

@@ -70,7 +70,10 @@ class Browser:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/json/list") as answer:
             targets = json.load(answer)
         self._socket = connect(
-            next(t["webSocketDebuggerUrl"] for t in targets if t["type"] == "page"), max_size=2**27, proxy=None, ping_interval=None
+            next(t["webSocketDebuggerUrl"] for t in targets if t["type"] == "page"),
+            max_size=2**27,
+            proxy=None,
+            ping_interval=None,
         )
         self._numbers = itertools.count(1)
         self.requests: list[str] = []

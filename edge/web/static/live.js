@@ -177,7 +177,7 @@ export function live(main) {
     if (lag > want + 4 * Math.max(rateNow, 1)) { play = newest - want * fs; slacks = []; redraw(); return; }
     // what was left to draw when each piece came: the least of it is kept at SLACK_S, so nothing waits longer than it must
     const least = slacks.length ? Math.min(...slacks.map(s => s.left)) / Math.max(rateNow, 1) - SLACK_S : 0;
-    const nudge = 1 + Math.min(Math.max(least * .3, -.25), .25);
+    const nudge = 1 + Math.min(Math.max(least * .4, -.25), .25);
     const next = Math.min(play + dt * fs * Math.max(rateNow, 1) * nudge, newest - 1);
     if (next > play) {
       if (Math.floor(place(play) / width) !== Math.floor(place(next) / width) && place(next) < place(play)) recentre();
@@ -200,7 +200,7 @@ export function live(main) {
     if (piece.leads.join() !== leads.map(n => names[n]).join()) return;
     const values = unpack(piece), end = piece.first + piece.n, now = performance.now();
     const firstEver = newest < 0;
-    if (!firstEver && play >= 0 && !held) slacks = [...slacks, {at: now, left: (newest - play) / fs}].filter(s => now - s.at < 2500);
+    if (!firstEver && play >= 0 && !held) slacks = [...slacks, {at: now, left: (newest - play) / fs}].filter(s => now - s.at < 1800);
     if (firstEver || piece.first > newest + ringN) { oldest = piece.first; ring.forEach(r => r.fill(NaN)); }
     for (let i = newest < 0 ? piece.first : newest; i < piece.first; i++) ring.forEach(r => { r[i % ringN] = NaN; });
     values.forEach((v, n) => { for (let i = Math.max(0, v.length - ringN); i < v.length; i++) ring[n][(piece.first + i) % ringN] = v[i]; });

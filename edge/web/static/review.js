@@ -59,7 +59,7 @@ export function review(main, rest) {
     remembered = {from: view.from, to: view.to, wearer: app.wearer};
     date.value = isoDay(middle());
     if (second) other.value = isoDay(middle() + shiftOf(middle()));
-    when.textContent = view.to - view.from < DAY * .9 ? `${full(view.from)} – ${clockS(view.to)} ${zoneName(view.to)}` : `${day(view.from)} – ${day(view.to - 1)} ${zoneName(view.to)}`;
+    when.textContent = view.to - view.from < DAY * .9 ? `${full(view.from)} – ${clockS(view.to)} ${zoneName(view.to)}` : `${[...new Set([day(view.from), day(view.to - 1)])].join(" – ")} ${zoneName(view.to)}`;
     const all = listed(), done = all.filter(e => e.verdict).length, key = JSON.stringify([all.map(e => [e.id, e.verdict, e.end_ms]), current?.id]);
     count.textContent = all.length ? `${done} of ${all.length} reviewed` : "";
     if (key === drawn) return;

@@ -100,7 +100,8 @@ export class Timeline {
       const midnight = ((t + offsetMs(t)) % 864e5) === 0;
       c.strokeStyle = midnight ? colour.soft : colour.line;
       c.beginPath(); c.moveTo(at, 18); c.lineTo(at, H); c.stroke();
-      c.fillText(midnight && step >= 36e5 ? day(t) : step < 1e3 ? clockMs(t).slice(6, 10) : step < 6e4 ? clockS(t) : clock(t), at, 12);
+      const words = midnight && step >= 36e5 ? day(t) : step < 1e3 ? clockMs(t).slice(6, 10) : step < 6e4 ? clockS(t) : clock(t);
+      if (at + c.measureText(words).width / 2 <= width) c.fillText(words, at, 12);
     }
     c.textAlign = "left";
   }
@@ -152,8 +153,8 @@ export class Timeline {
   }
   rhythm(c, x, minutes, [y, hh]) {
     for (const [m, i] of minutes) {
-      const [, fill] = RHYTHM[m.rhythm[i]] || [], x1 = Math.max(x(m.t[i]), LEFT), x2 = x(m.t[i] + 6e4);
-      if (fill && x2 > x1) { c.fillStyle = fill; c.fillRect(x1, y, x2 - x1 + .5, hh); }
+      const [, fill] = RHYTHM[m.rhythm[i]] || [], x1 = Math.max(Math.floor(x(m.t[i])), LEFT), x2 = Math.ceil(x(m.t[i] + 6e4));
+      if (fill && x2 > x1) { c.fillStyle = fill; c.fillRect(x1, y, x2 - x1, hh); }
     }
   }
   ectopy(c, x, minutes, [y, hh], w, span) { // per minute; several minutes to a pixel: the worst of them
@@ -172,10 +173,10 @@ export class Timeline {
   signal(c, x, minutes, [y, hh]) {
     const colour = colours();
     for (const [m, i] of minutes) {
-      const share = m.recorded[i] ? m.readable[i] / 60 : 0, x1 = Math.max(x(m.t[i]), LEFT), x2 = x(m.t[i] + 6e4);
-      if (x2 <= x1) continue;
+      const share = m.readable[i] / 60, x1 = Math.max(Math.floor(x(m.t[i])), LEFT), x2 = Math.ceil(x(m.t[i] + 6e4));
+      if (x2 <= x1 || !m.recorded[i]) continue;
       c.fillStyle = share > .9 ? colour.ok : share > .5 ? colour.advisory : colour.urgent;
-      c.globalAlpha = .75; c.fillRect(x1, y + hh * (1 - Math.max(share, .12)), x2 - x1 + .5, hh * Math.max(share, .12)); c.globalAlpha = 1;
+      c.fillRect(x1, y + hh * (1 - Math.max(share, .12)), x2 - x1, hh * Math.max(share, .12));
     }
   }
   ecg(c, x, from, to, [y, hh], w) {
