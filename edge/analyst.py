@@ -82,7 +82,7 @@ class Analyst:
     def __init__(
         self, reader: Engine, writer: Writer, encoder: Encoder, rules: Rules, clock: Clock, tell: Tell, analysis_id: int
     ) -> None:
-        self._reader = reader
+        self.reader = reader
         self._writer = writer
         self._encoder = encoder
         self._rules = rules
@@ -92,7 +92,7 @@ class Analyst:
         self.on_changed: Changed = lambda recording, changes: None
         self.stride = choose_stride(encoder)
         self._tracks: dict[int, _Track] = {}
-        self._running = threading.Lock()
+        self.running = threading.Lock()
         self._lock = threading.Lock()
         self._horizons: dict[int, int] = {}
         self._due: set[int] = set()
@@ -105,7 +105,15 @@ class Analyst:
         self._rest_until_s: dict[int, float] = {}
         self._failing: dict[int, str] = {}
         self.last_failure = ""
-        self.counters = {"hops": 0, "beats": 0, "findings": 0, "repairs": 0, "repaired_hops": 0, "failures": 0}
+        self.counters = {
+            "hops": 0,
+            "beats": 0,
+            "findings": 0,
+            "repairs": 0,
+            "repaired_hops": 0,
+            "reread_hops": 0,
+            "failures": 0,
+        }
 
     def stored(self, recording_id: int, horizon: int, *, changed: bool = False, ends: bool = False) -> None:
         """Note that every sample below `horizon` is decided.
@@ -126,7 +134,7 @@ class Analyst:
         recording, cursor, analysis = tables.recording.c, tables.cursor.c, tables.analysis.c
         columns = (recording.id, recording.fs_hz, recording.end_sample, recording.changed_from_sample)
         source = tables.recording.outerjoin(tables.cursor).outerjoin(tables.analysis)
-        with self._reader.connect() as conn:
+        with self.reader.connect() as conn:
             rows = conn.execute(select(*columns, cursor.next_k, analysis.rules_hash).select_from(source)).all()
         rules = rules_hash(self._rules)
         for recording_id, fs_hz, end_sample, changed_from, next_k, read_by in rows:
@@ -142,7 +150,7 @@ class Analyst:
             failure = self._failing.get(recording_id)
         if failure is not None:
             raise AnyecgError(f"the recording is stored, but its analysis fails: {failure}")
-        with self._reader.connect() as conn:
+        with self.reader.connect() as conn:
             recording = find_recording(conn, recording_id)
             cursor = findings.cursor(conn, recording_id)
         return cursor is not None and cursor.at.k >= hops_in(recording.fs_hz, recording.end_sample)
@@ -179,7 +187,7 @@ class Analyst:
         A recording whose analysis fails (a damaged block, a fault in this software, a full disk) rests for `REST_S`
         and is tried again from what is committed; the others go on.
         """
-        with self._running:
+        with self.running:
             with self._lock:
                 now_s = self._clock.monotonic_s()
                 resting = {key for key, until_s in self._rest_until_s.items() if until_s > now_s}
@@ -199,7 +207,7 @@ class Analyst:
         try:
             has_worked = self._forward(due)
             for key in sorted(changed):
-                has_worked |= self._repair(self._track(key))
+                has_worked |= self._repair(self.track(key))
         except Exception as error:
             concerned = due | changed
             for key in concerned:
@@ -231,10 +239,10 @@ class Analyst:
             self._due |= due
             self._changed |= changed
 
-    def _track(self, recording_id: int) -> _Track:
+    def track(self, recording_id: int) -> _Track:
         track = self._tracks.get(recording_id)
         if track is None:
-            with self._reader.connect() as conn:
+            with self.reader.connect() as conn:
                 recording = find_recording(conn, recording_id)
                 cursor = findings.cursor(conn, recording_id)
             track = self._tracks[recording_id] = self._start(recording, cursor)
@@ -242,15 +250,15 @@ class Analyst:
 
     def _start(self, recording: Recording, cursor: Cursor | None) -> _Track:
         if cursor is None:
-            return _Track(recording, self._session(recording, BEGINNING), 0, 0)
+            return _Track(recording, self.session(recording, BEGINNING), 0, 0)
         at = cursor.at
         try:
-            return _Track(recording, self._session(recording, at), at.k, at.beats_until, cursor.silent_until_k)
+            return _Track(recording, self.session(recording, at), at.k, at.beats_until, cursor.silent_until_k)
         except AnyecgError as error:
             log.info("recording is read anew", recording=recording.id, hops=at.k, reason=str(error))
-        return _Track(recording, self._session(recording, BEGINNING), 0, 0, max(at.k, cursor.silent_until_k))
+        return _Track(recording, self.session(recording, BEGINNING), 0, 0, max(at.k, cursor.silent_until_k))
 
-    def _session(self, recording: Recording, at: Checkpoint) -> RhythmSession:
+    def session(self, recording: Recording, at: Checkpoint) -> RhythmSession:
         return RhythmSession(recording.key, recording.fs_hz, recording.leads, self._rules, state=at.state or None)
 
     def _forward(self, due: set[int]) -> bool:
@@ -260,8 +268,8 @@ class Analyst:
             due = due - self._repairs.keys()
             horizons = {key: self._horizons[key] for key in due}
             ending = due & self._ending
-        ready = {key: self._ready(self._track(key), horizons[key], key in ending) for key in sorted(due)}
-        tracks = [track for key, k in ready.items() if k > (track := self._track(key)).next_k or key in ending]
+        ready = {key: self._ready(self.track(key), horizons[key], key in ending) for key in sorted(due)}
+        tracks = [track for key, k in ready.items() if k > (track := self.track(key)).next_k or key in ending]
         if not tracks:
             return False
         share = max(1, BATCH_HOPS // len(tracks))
@@ -270,17 +278,17 @@ class Analyst:
         passages = []
         for track, (k0, k1), scores in zip(tracks, spans, scored, strict=True):
             key = track.recording.id
-            passage = self._passage(track.recording, Checkpoint(k0, b"", track.beats_until))
+            passage = self.passage(track.recording, Checkpoint(k0, b"", track.beats_until))
             for hop in scores:
-                current = self._fold(passage, track.session, hop).current
+                current = self.fold(passage, track.session, hop).current
                 with self._lock:
                     self._currents[key] = (track.recording, current)
             passage.k1 = k1
             if key in ending and k1 == ready[key]:
-                self._keep(passage, max(k1 - 1, 0), track.session.finish(horizons[key]))
+                self.keep(passage, max(k1 - 1, 0), track.session.finish(horizons[key]))
                 passage.k1 = max(k1, 1)
             track.next_k = k1
-            track.beats_until = _until(passage)
+            track.beats_until = reached(passage)
             passage.end = Checkpoint(k1, track.session.dump(), track.beats_until)
             passage.silent_until_k = track.silent_until_k
             passages.append((track.recording, passage, k1 > track.silent_until_k))
@@ -306,9 +314,43 @@ class Analyst:
             k1 = min(k1, track.silent_until_k)
         return track.next_k, k1
 
+    def score(self, recording: Recording, k0: int, k1: int) -> list[HopScores]:
+        """Score hops [k0, k1) of one recording."""
+        return self._score([_Track(recording, self.session(recording, BEGINNING), k0, 0)], [(k0, k1)])[0]
+
+    def is_repairing(self, recording_id: int) -> bool:
+        """Whether late data is on its way into a recording."""
+        return recording_id in self._repairs
+
+    def keep_embeddings(self, passage: Passage) -> None:
+        """Write the embeddings of a long passage before the rest of it."""
+        self._writer.submit(lambda conn: findings.write_embeddings(conn, passage)).result()
+        passage.embeddings.clear()
+
+    def replace(self, track: _Track, session: RhythmSession, passage: Passage, *, ends: bool) -> list[Change]:
+        """Put a passage up to the end of what was read in the place of what was said before; nobody is told.
+
+        ends  the recording is complete, and the passage closed its findings
+        """
+        with self.reader.connect() as conn:
+            track.recording = recording = find_recording(conn, passage.recording_id)
+        now_ns = self._clock.utc_ns()
+        changes = self._writer.submit(
+            lambda conn: findings.commit_passage(
+                conn, passage, to_utc_ns=recording.to_utc_ns, fs_hz=recording.fs_hz, now_ns=now_ns
+            )
+        ).result()
+        assert passage.end is not None
+        track.session, track.next_k, track.beats_until = session, passage.end.k, passage.end.beats_until
+        if ends:
+            self._tracks.pop(recording.id, None)
+        self.counters["reread_hops"] += passage.k1 - passage.k0
+        self.on_changed(recording, changes)
+        return changes
+
     def _score(self, tracks: Sequence[_Track], spans: Sequence[tuple[int, int]]) -> list[list[HopScores]]:
         jobs = []
-        with self._reader.connect() as conn:
+        with self.reader.connect() as conn:
             for track, (k0, k1) in zip(tracks, spans, strict=True):
                 track.recording = recording = find_recording(
                     conn, track.recording.id
@@ -322,21 +364,21 @@ class Analyst:
         )
         return [next(scored) if job.stop > job.first else [] for job in jobs]
 
-    def _passage(self, recording: Recording, start: Checkpoint) -> Passage:
+    def passage(self, recording: Recording, start: Checkpoint) -> Passage:
         return Passage(
             recording.id, start.k, start.k, start.beats_until, self._analysis_id, self._encoder.card.checkpoint
         )
 
-    def _fold(self, passage: Passage, session: RhythmSession, hop: HopScores) -> HopResult:
+    def fold(self, passage: Passage, session: RhythmSession, hop: HopScores) -> HopResult:
         result = session.feed(hop)
-        self._keep(passage, hop.k, result)
+        self.keep(passage, hop.k, result)
         if not np.isnan(hop.embedding[0]):
             passage.embeddings.append((hop.k, hop.embedding))
         if (hop.k + 1) % CHECKPOINT_HOPS == 0:
-            passage.checkpoints.append(Checkpoint(hop.k + 1, session.dump(), _until(passage)))
+            passage.checkpoints.append(Checkpoint(hop.k + 1, session.dump(), reached(passage)))
         return result
 
-    def _keep(self, passage: Passage, k: int, result: HopResult) -> None:
+    def keep(self, passage: Passage, k: int, result: HopResult) -> None:
         passage.beats += result.beats
         passage.trends += result.trends
         passage.told += [Told(k, finding) for finding in result.findings]
@@ -351,7 +393,7 @@ class Analyst:
         met: Checkpoint | None = None
         k1 = min(passage.k1 + BATCH_HOPS, track.next_k)
         for hop in self._score([track], [(passage.k1, k1)])[0]:
-            self._fold(passage, session, hop)
+            self.fold(passage, session, hop)
             passage.k1 = hop.k + 1
             met = self._met(repair)
             if met is not None:
@@ -361,12 +403,12 @@ class Analyst:
                 self._changed.add(key)
             return True
         if met is None:
-            passage.end = Checkpoint(track.next_k, session.dump(), _until(passage))
+            passage.end = Checkpoint(track.next_k, session.dump(), reached(passage))
             passage.silent_until_k = track.silent_until_k
-            track.session, track.beats_until = session, _until(passage)
+            track.session, track.beats_until = session, reached(passage)
         else:
             passage.beats_end = met.beats_until
-            track.beats_until = max(track.beats_until, _until(passage))
+            track.beats_until = max(track.beats_until, reached(passage))
         self.counters["repairs"] += 1
         self.counters["repaired_hops"] += passage.k1 - passage.k0
         self._commit([(track.recording, passage, True)], repaired=(key, repair.late))
@@ -377,7 +419,7 @@ class Analyst:
     def _begin_repair(self, track: _Track) -> _Repair | None:
         """Return the repair that is due, None if late data lies ahead of everything that was read."""
         recording = track.recording
-        with self._reader.connect() as conn:
+        with self.reader.connect() as conn:
             late = findings.late_data(conn, recording.id)
             if late is None:
                 return None
@@ -387,7 +429,7 @@ class Analyst:
             self._commit([], repaired=(recording.id, late))
             self._look_again(recording.id)
             return None
-        repair = _Repair(late, stop, self._session(recording, start), self._passage(recording, start))
+        repair = _Repair(late, stop, self.session(recording, start), self.passage(recording, start))
         self._repairs[recording.id] = repair
         return repair
 
@@ -396,13 +438,13 @@ class Analyst:
         passage = repair.passage
         if passage.k1 < repair.stop or passage.k1 % CHECKPOINT_HOPS:
             return None
-        with self._reader.connect() as conn:
+        with self.reader.connect() as conn:
             stored = findings.checkpoint_at(conn, passage.recording_id, passage.k1)
         return stored if stored is not None and stored.state == repair.session.dump() else None
 
     def _look_again(self, key: int) -> None:
         """Take up late data that came while a repair ran."""
-        with self._reader.connect() as conn:
+        with self.reader.connect() as conn:
             more = findings.late_data(conn, key) is not None
         with self._lock:
             self._due.add(key)
@@ -439,7 +481,7 @@ class Analyst:
             self.counters["findings"] += len({told.finding.id for told in passage.told})
 
 
-def _until(passage: Passage) -> int:
+def reached(passage: Passage) -> int:
     return passage.beats[-1].sample + 1 if passage.beats else passage.beats_from
 
 

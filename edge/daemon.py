@@ -35,6 +35,7 @@ from edge.gateway import Gateway
 from edge.importing import import_record
 from edge.intake import Stored
 from edge.process import rss_mb
+from edge.reanalysis import Reanalysis
 from edge.sources.ble.source import BleSource
 from edge.sources.mqtt import MqttSource
 from edge.store import marks, outbox, queries, tables
@@ -70,6 +71,7 @@ class Daemon:
         self._pending = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._gateway = Gateway(state, config, self._clock)
+        self._reanalysis = Reanalysis(self._gateway)
         self._board = Board(config, self._clock, wake=self._wake)
         self._publisher = Publisher(config, self._clock, self._gateway.reader, self._gateway.writer.submit)
         self._source = MqttSource(config.mqtt, gateway=config.gateway.id, offer=self._offer, clock=self._clock)
@@ -78,6 +80,8 @@ class Daemon:
         commands = {
             "status": self._status,
             "import": self._import,
+            "reanalyze": self._reanalyze,
+            "reanalyze_progress": self._reanalyze_progress,
             "mark": self._mark,
             "state": self._wearer_states,
             "devices": self._reload_devices,
@@ -308,6 +312,12 @@ class Daemon:
 
     async def _import(self, request: dict[str, Any]) -> dict[str, Any]:
         return await import_record(self._gateway, **request)
+
+    async def _reanalyze(self, request: dict[str, Any]) -> dict[str, Any]:
+        return await self._reanalysis.run(**request)
+
+    async def _reanalyze_progress(self, _request: dict[str, Any]) -> dict[str, Any]:
+        return self._reanalysis.progress()
 
     async def _mark(self, request: dict[str, Any]) -> dict[str, Any]:
         now_ns = self._clock.utc_ns()

@@ -99,7 +99,7 @@ def commit_passage(
     """
     _write_beats(conn, passage, fs_hz)
     _write_trends(conn, passage, to_utc_ns, fs_hz)
-    _write_embeddings(conn, passage)
+    write_embeddings(conn, passage)
     changes = _write_findings(conn, passage, to_utc_ns, now_ns)
     _write_cursor(conn, passage)
     return changes
@@ -146,7 +146,8 @@ def _write_trends(conn: Connection, passage: Passage, to_utc_ns: Callable[[int],
         )
 
 
-def _write_embeddings(conn: Connection, passage: Passage) -> None:
+def write_embeddings(conn: Connection, passage: Passage) -> None:
+    """Write the embeddings of a passage; those of other encoders stay."""
     if passage.embeddings:
         rows = [
             {
@@ -332,6 +333,12 @@ def late_data(conn: Connection, recording_id: int) -> LateData | None:
     columns = (recording.changed_from_sample, recording.changed_until_sample, recording.late_insertions)
     row = conn.execute(select(*columns).where(recording.id == recording_id)).one()
     return None if row[0] is None else LateData(int(row[0]), int(row[1]), int(row[2]))
+
+
+def late_insertions(conn: Connection, recording_id: int) -> int:
+    """Return how often late data came to a recording."""
+    column = tables.recording.c.late_insertions
+    return int(conn.execute(select(column).where(tables.recording.c.id == recording_id)).scalar_one())
 
 
 def settle_late_data(conn: Connection, recording_id: int, late: LateData) -> None:
