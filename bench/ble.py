@@ -110,6 +110,7 @@ async def bench(state: Path, bus: PrivateBus, straps: int, hours: float, speed: 
         "samples_stored": stored,
         "links_lost": sum(h10.connections - 1 for h10 in h10s),
         "rss_mb": {"first": settled[0]["rss_mb"], "last": settled[-1]["rss_mb"], "growth": round(growth, 4)},
+        "rss_trail_mb": [row["rss_mb"] for row in settled[:: max(len(settled) // 10, 1)]],
         "commit_ms": {
             "p99": p99_ms,
             "p50": float(np.median([row["p50_ms"] for row in settled])),

@@ -34,9 +34,9 @@ from edge.store.waveform import read
 
 __all__ = ["bus"]
 SPEED = 20.0
-SECONDS = 400
+SECONDS = 320
 HERE = Path(__file__).parent
-LOST = {*range(60, 64), 200, 201, 350}
+LOST = {*range(60, 64), 200, 201, 250}
 """Frames that the radio loses."""
 
 
@@ -101,7 +101,7 @@ def test_kept_exactly_and_read_as_analyze_does(bus: PrivateBus, tmp_path: Path, 
             await daemon.wait(lambda status: True, 60, "the daemon")
             h10.power_on()
             h10.visible = True
-            await until(lambda: len(h10.sent) > 450, 60, "two thirds of the recording")
+            await until(lambda: len(h10.sent) > 350, 60, "two thirds of the recording")
             h10.visible = False
             h10.drop()
             await asyncio.sleep(0.5)
