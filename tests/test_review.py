@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import importlib
 import json
-import sqlite3
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -13,10 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from alembic import command
-from alembic.config import Config
-from schema_kit import MIGRATIONS
-from sqlalchemy import Connection, create_engine, func, select
+from sqlalchemy import Connection, func, select
 from store_kit import AF_IDS, NOW_NS, NS, build, reader
 from typer.testing import CliRunner
 
@@ -25,7 +21,7 @@ from edge.control import ControlServer
 from edge.encoder.contract import BEAT_CLASSES
 from edge.errors import AnyecgError, BadInputError
 from edge.store import marks, queries, tables
-from edge.store.database import FILE_NAME, open_writable
+from edge.store.database import open_writable
 
 importlib.import_module("edge.cli.review")
 
@@ -216,19 +212,3 @@ def test_commands_ask_a_running_daemon(state: Path) -> None:
     assert asked[0]["author"]
     with reader(state).connect() as conn:
         assert conn.execute(select(func.count()).select_from(tables.mark)).scalar() == 0, "only the daemon writes"
-
-
-def test_a_database_of_the_first_schema_keeps_its_marks(tmp_path: Path) -> None:
-    with create_engine(f"sqlite:///{tmp_path / FILE_NAME}").connect() as conn:
-        config = Config()
-        config.set_main_option("script_location", str(MIGRATIONS))
-        config.attributes["connection"] = conn
-        command.upgrade(config, "0001")
-        conn.commit()
-    with sqlite3.connect(tmp_path / FILE_NAME) as old:
-        old.execute("INSERT INTO wearer VALUES ('ann', 'UTC', 1)")
-        old.execute("INSERT INTO mark VALUES (5, 'ann', NULL, 'symptom', 'dizzy', 10, 20)")
-    old.close()
-    with open_writable(tmp_path).connect() as conn:
-        found = marks.find(conn, 5)
-    assert (found.note, found.author, found.undone_ns, found.value) == ("dizzy", "", None, None)

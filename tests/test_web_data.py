@@ -210,6 +210,19 @@ def test_a_stream_begins_with_the_past_and_goes_on_with_what_is_committed(tmp_pa
     assert dict(heard)["states"]["daemon"] in ("off", "unknown"), "no daemon runs, and none is made up"
 
 
+def test_a_missing_database_is_told_as_trouble(tmp_path: Path) -> None:
+    async def look() -> tuple[str | None, list[dict[str, Any]]]:
+        page = Reader(tmp_path)
+        hub = Hub(tmp_path, page)
+        await hub.look()
+        page.close()
+        return hub.trouble, hub.people
+
+    trouble, people = asyncio.run(look())
+    assert people == []
+    assert "no database in" in str(trouble)
+
+
 def test_people_are_listed_with_their_newest_devices(conn: Connection) -> None:
     people = {p["id"]: p for p in read_people(conn)}
     assert people["dan"]["devices"] == []

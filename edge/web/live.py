@@ -50,6 +50,9 @@ class Hub:
         self.people_version = 0
         self.states: dict[str, Any] = {}
         self.daemon: str = "unknown"
+        """running, off, unknown, or what troubles it."""
+        self.trouble: str | None = None
+        """Why the database cannot be read."""
         self.events: dict[str, tuple[int, dict[str, Any]]] = {}
         self.events_version = 0
 
@@ -93,8 +96,9 @@ class Hub:
         """Take in wearers and events as they stand now."""
         try:
             people, events = await self._reader.read(lambda conn: (read_people(conn), _recent_events(conn)))
-        except AnyecgError:
-            people, events = [], []
+            self.trouble = None
+        except AnyecgError as error:
+            people, events, self.trouble = [], [], str(error)
         if people != self.people:
             self.people, self.people_version = people, self.people_version + 1
         for row in events:
@@ -137,7 +141,11 @@ class Stream:
                 now_s = time.monotonic()
                 if now_s - states_s >= STATES_S:
                     states_s = now_s
-                    state = {"daemon": self._hub.daemon, "states": self._hub.states, "now_ms": time.time() * 1000}
+                    state = {
+                        "daemon": self._hub.trouble or self._hub.daemon,
+                        "states": self._hub.states,
+                        "now_ms": time.time() * 1000,
+                    }
                     out.append(wire.event("states", state))
                 if self._recording_id is not None:
                     try:

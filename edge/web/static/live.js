@@ -31,7 +31,7 @@ export function live(main) {
     const p = app.people.find(one => one.id === app.wearer), all = p?.devices || [];
     device.replaceChildren(...all.map(d => h("option", {value: d.recording}, `${d.device}${d.source === "live" ? "" : " (import)"}`)));
     device.hidden = all.length < 2;
-    if (!all.length) { note.replaceChildren(h("span", {}, app.people.length ? "nothing recorded yet" : "no wearer yet: one appears with its first data")); return; }
+    if (!all.length) { note.replaceChildren(h("span", {}, app.people.length ? "nothing recorded yet" : app.daemon.length > 11 ? app.daemon : "no wearer yet: one appears with its first data")); return; }
     if (!all.some(d => d.recording === recording)) choose(all[0].recording);
     else device.value = recording;
   }
@@ -223,7 +223,7 @@ export function live(main) {
     const from = play - (span() - BLANK_MM * PX_PER_MM) / pps() * fs;
     for (const b of fresh) if (b.sample <= play && b.sample > from) label(c, b);
   }), on("people", devices), on("wearer", () => { recording = null; devices(); vitals(); headlines(); }),
-  on("states", vitals), on("events", headlines), on("theme", layout)];
+  on("states", () => { vitals(); if (!app.people.length) devices(); }), on("events", headlines), on("theme", layout)];
 
   function vitals() {
     const s = app.states[app.wearer], all = [];
