@@ -118,10 +118,12 @@ class Script:
 
     def _ecg(self, rng: np.random.Generator, n: int) -> NDArray[np.float32]:
         ecg = rng.normal(0, 0.02, (self.leads, n * MODEL_FS_HZ))
-        for t, _ in self.beats:
+        for t, kind in self.beats:
             centre = t * MODEL_FS_HZ
             m = np.arange(max(0, round(centre) - 12), min(ecg.shape[1], round(centre) + 13))
             ecg[:, m] += np.exp(-0.5 * ((m - centre) / 1.7) ** 2)
+            if kind == "V":
+                ecg[:, m] -= 0.6 * np.exp(-0.5 * ((np.abs(m - centre) - 6) / 2.5) ** 2)
         scale = np.repeat(np.array([*self.amplitude_mv, *[1.0] * (n - self.seconds)]), MODEL_FS_HZ)
         return (ecg * scale).astype(np.float32)
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from edge.encoder.contract import BEAT_CLASSES, BEAT_FS_HZ, HOP_S, MODEL_FS_HZ, MORPHOLOGIES, HopScores
 from edge.rhythm.rules import BeatLimits
 from edge.rhythm.state import Part
+from edge.rhythm.wearer import REACH
 
 STEP = MODEL_FS_HZ // BEAT_FS_HZ
 _FRAMES = HOP_S * BEAT_FS_HZ
@@ -36,6 +37,8 @@ class Peak:
     """Too faint for a beat."""
     beat: tuple[float, ...]
     morphology: str
+    around: NDArray[np.float32]
+    """[leads, 2·REACH + 1] signal around the R peak, NaN where it is not known."""
 
 
 class BeatFinder(Part):
@@ -85,13 +88,15 @@ class BeatFinder(Part):
         return np.frombuffer(self.ecg_tail, dtype="<f4").reshape(self._leads, -1).astype(np.float32, copy=False)
 
     def _decide(self, scores: NDArray[np.float32], ecg: NDArray[np.float32], until: int) -> list[Peak]:
-        r = scores[:, 0]
+        r: list[float] = scores[:, 0].tolist()
         start, stop = self.decided - self.first, until - self.first
         scale = _mean_amplitude(ecg)
         peaks = []
-        for i in (np.flatnonzero(r[start:stop] >= self._faint) + start).tolist():
+        for i in range(start, stop):
+            if r[i] < self._faint:
+                continue
             before, after = r[max(0, i - self._reach) : i], r[i : i + self._reach + 1]
-            if r[i] >= after.max() and (before.size == 0 or r[i] > before.max()):
+            if r[i] >= max(after) and r[i] > max(before, default=-1):
                 peaks.append(self._peak(scores, ecg, scale, i))
         self.decided = until
         return peaks
@@ -99,18 +104,20 @@ class BeatFinder(Part):
     def _peak(self, scores: NDArray[np.float32], ecg: NDArray[np.float32], scale: list[float], i: int) -> Peak:
         near = scores[max(0, i - _CLASS_REACH) : i + _CLASS_REACH + 1].astype(np.float64)
         weights = near[:, 0] / near[:, 0].sum()
-        classes = weights @ near[:, 1 : 1 + len(BEAT_CLASSES)]
-        morphologies = weights @ near[:, 1 + len(BEAT_CLASSES) :]
+        mixed = (weights @ near[:, 1:]).tolist()
+        morphologies = mixed[len(BEAT_CLASSES) :]
         score = float(scores[i, 0])
         middle = i * STEP + (STEP - 1) / 2
         offset = self.first * STEP
+        position = _r_position(ecg, scale, middle + STEP * _vertex(scores[:, 0], i))
         return Peak(
             frame_position=offset + middle,
-            position=offset + _r_position(ecg, scale, middle + STEP * _vertex(scores[:, 0], i)),
+            position=offset + position,
             score=score,
             faint=score < self._on,
-            beat=tuple(classes.tolist()),
-            morphology=MORPHOLOGIES[int(morphologies.argmax())],
+            beat=tuple(mixed[: len(BEAT_CLASSES)]),
+            morphology=MORPHOLOGIES[morphologies.index(max(morphologies))],
+            around=_around(ecg, round(position)),
         )
 
 
@@ -139,6 +146,16 @@ def _r_position(ecg: NDArray[np.float32], scale: list[float], guess: float) -> f
     deflection *= _PRIOR[low - centre + _SEARCH : high - centre + _SEARCH]
     top = int(deflection.argmax())
     return low + top + _vertex(deflection, top)
+
+
+def _around(ecg: NDArray[np.float32], centre: int) -> NDArray[np.float32]:
+    low, high = centre - REACH, centre + REACH + 1
+    if low >= 0 and high <= ecg.shape[1]:
+        return ecg[:, low:high]
+    out = np.full((ecg.shape[0], high - low), np.nan, dtype=np.float32)
+    inside = slice(max(low, 0), min(high, ecg.shape[1]))
+    out[:, inside.start - low : inside.stop - low] = ecg[:, inside]
+    return out
 
 
 def _vertex(values: NDArray[np.floating], i: int) -> float:

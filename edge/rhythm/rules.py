@@ -64,10 +64,11 @@ class SignalLimits(Limits):
         "beats (P waves, drift, tremor) is asystole if the encoder agrees."
     )
     source: ClassVar[str] = (
-        "IEC 60601-2-47 allows 0.05 mV of noise peak to peak; the quietest asystole second of vfdb has 0.055 mV"
+        "IEC 60601-2-47 allows 0.05 mV of noise peak to peak; the quietest asystole second of vfdb has 0.055 mV; "
+        "quality: validation (vfdb: more noise withheld and fewer readable seconds lost than with 0.6 and 0.4)"
     )
-    quality_on: float = _limit(0.6, "", "quality that makes a second readable again", 0, 1)
-    quality_off: float = _limit(0.4, "", "quality below which a second is no longer readable", 0, 1)
+    quality_on: float = _limit(0.9, "", "quality that makes a second readable again", 0, 1)
+    quality_off: float = _limit(0.3, "", "quality below which a second is no longer readable", 0, 1)
     max_clipped: float = _limit(0.25, "share", "more samples at the digital limits than this: unreadable", 0, 1)
     min_present: float = _limit(0.5, "share", "less recorded than this: gap", 0, 1)
     whole_present: float = _limit(0.98, "share", "less recorded than this: no RR interval through it", 0, 1)
@@ -97,6 +98,22 @@ class RhythmLimits(Limits):
     confirm_af_s: float = _limit(6, "s", "confirmation of AFIB and AFL", 1, 16)
     confirm_ventricular_s: float = _limit(2, "s", "confirmation of VT and VF", 1, 16)
     confirm_asystole_s: float = _limit(3, "s", "confirmation of ASYS", 1, 16)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WearerLimits(Limits):
+    """How much the wearer's own normal beats say about the class of a beat."""
+
+    meaning: ClassVar[str] = (
+        "N, S and V are weighed anew: log-odds = `encoder_weight` · the encoder's + `own_weight` · those of a logistic "
+        "regression on how early a beat comes and how unlike the wearer's newest normal beats it is. A beat belongs to "
+        "those if the encoder calls it N and R-peak score · P(N) reaches `normal`. With weights 1 and 0 the encoder "
+        "alone decides, as it does until 10 s with four normal beats and eight RR intervals are known."
+    )
+    source: ClassVar[str] = "features after de Chazal et al. 2004, fitted on training records; weights: validation"
+    encoder_weight: float = _limit(0.5, "", "weight of the encoder's log-odds", 0, 2)
+    own_weight: float = _limit(1, "", "weight of the wearer's own", 0, 2)
+    normal: float = _limit(0.6, "", "R-peak score · P(N) of a normal beat", 0, 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -297,6 +314,7 @@ class Rules:
     beat: BeatLimits = BeatLimits()
     signal: SignalLimits = SignalLimits()
     rhythm: RhythmLimits = RhythmLimits()
+    wearer: WearerLimits = WearerLimits()
     af: AfRule = AfRule()
     vt: VtRule = VtRule()
     vf: VfRule = VfRule()

@@ -19,6 +19,7 @@ from edge.rhythm.state import Part
 from edge.rhythm.stretch import Stretch
 from edge.rhythm.trends import TrendMeter
 from edge.rhythm.ventricular import RecentPeaks, VfDetector, VtDetector
+from edge.rhythm.wearer import Wearer
 from edge.signal.prepare import step
 
 _HOP = HOP_S * MODEL_FS_HZ
@@ -63,6 +64,7 @@ class RhythmSession:
         self._finder = BeatFinder(rules.beat, len(leads))
         self._label = RhythmLabel(rules.rhythm)
         self._heart = Heart()
+        self._wearer = Wearer(rules.wearer, len(leads))
         self._book = FindingBook(recording_key, rules, self._sample)
         self._silence = SilenceRules(self._book, rules, self._heart)
         self._rates = RateRules(self._book, rules)
@@ -79,7 +81,7 @@ class RhythmSession:
         self._parts: list[Part] = [
             *(self._progress, self._judge, self._finder, self._label, self._heart, self._book, self._silence),
             *(self._rates, self._ectopy, self._peaks, self._vt, self._vf.stretch, self._af, *self._signals.values()),
-            self._trends,
+            *(self._trends, self._wearer),
         ]
         if state is not None:
             rhythm_state.restore(state, self._identity, self._parts)
@@ -226,12 +228,12 @@ class RhythmSession:
             self._peaks.faint(position)
             self._heart.break_at(position)
             return []
-        scores = list(peak.beat)
+        rr_s = self._heart.beat(position)
+        scores = self._wearer.weigh(position, peak.around, rr_s, peak.score, peak.beat, af)
         if af:
             scores[_N], scores[_S] = scores[_N] + scores[_S], 0.0
         kind = scores.index(max(scores))
         confidence = peak.score * scores[kind]
-        rr_s = self._heart.beat(position)
         self._vt.beat(position, kind == _V, confidence, rr_s is not None)
         self._peaks.beat(position, confidence, kind == _N and peak.morphology == "narrow")
         if kind == _V:
