@@ -12,7 +12,7 @@ from edge.cli.app import DEFAULT_STATE, JsonOption, StateOption, app, console, p
 
 @app.command("import")
 def import_(
-    record: Annotated[str, typer.Argument(metavar="RECORD", help="WFDB path (no extension) or EDF file.")],
+    record: Annotated[str, typer.Argument(metavar="RECORD", help="WFDB path (no extension), EDF, CSV or Kardia file.")],
     wearer: Annotated[str, typer.Option(help="Whose recording it is.")],
     device: Annotated[str | None, typer.Option(help="What to call its source.")] = None,
     start: Annotated[str | None, typer.Option(help="Time of its first sample, ISO 8601; else the file's own.")] = None,

@@ -10,6 +10,7 @@ GROUPS = (
     "config",
     "demo",
     "devices",
+    "export",
     "importing",
     "models",
     "read",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import warnings
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
@@ -22,6 +23,11 @@ from edge.sources.record import MAX_SAMPLES, Record
 
 _ANONYMOUS = date(1985, 1, 1)
 """EDF+ clause 2.1.3.3: the start date of a file whose date was removed."""
+NOT_RECORDED = "not recorded"
+"""Annotation with a duration, of all signals or of `signal N` (from 1): what the samples hold there is a filler."""
+_HOLE = re.compile(
+    rb"\+(\d{1,12}(?:\.\d{1,12})?)\x15(\d{1,12}(?:\.\d{1,12})?)\x14not recorded(?:: signal (\d{1,4}))?\x14"
+)
 
 
 def read_edf(path: Path, leads: Sequence[str | int] | None) -> Record:
@@ -35,6 +41,7 @@ def read_edf(path: Path, leads: Sequence[str | int] | None) -> Record:
             infos = [SignalInfo(s.label, s.physical_dimension, s.sampling_frequency) for s in signals]
             starts = _record_starts_s(edf, records)
             duration_s = float(edf.data_record_duration)
+            holes = _holes(edf, starts[0])
             start_utc_ns = _start_utc_ns(edf, starts[0])
     except BadInputError:
         raise
@@ -64,6 +71,14 @@ def read_edf(path: Path, leads: Sequence[str | int] | None) -> Record:
             row[begin : begin + count] = stored[source : source + count]
             row[begin : begin + count] += offset
             row[begin : begin + count] *= sign
+        for begin_s, end_s, signal in holes:
+            if signal in (None, i):
+                row[max(round(begin_s * fs_hz), 0) : max(round(end_s * fs_hz), 0)] = MISSING
+    if holes:  # the file ends where the last recorded sample does, not with its last data record
+        recorded = np.flatnonzero((samples != MISSING).any(axis=0))
+        samples = samples[:, : int(recorded[-1]) + 1 if recorded.size else 0]
+    if not samples.shape[1]:
+        raise BadInputError(f"{path}: nothing in it was recorded")
     return Record(
         name=path.stem,
         leads=tuple(lead_name(infos[i].name) for i in chosen),
@@ -119,6 +134,18 @@ def _record_starts_s(edf: edfio.Edf, records: int) -> Any:
     if edf.reserved.startswith("EDF+D"):
         return np.array([float(_get_data_record_onset(row)) for row in raw])
     return float(_get_data_record_onset(raw[0])) + np.arange(records) * float(edf.data_record_duration)
+
+
+def _holes(edf: edfio.Edf, first_s: float) -> list[tuple[float, float, int | None]]:
+    """Return (begin, end, signal or None for all) of every `NOT_RECORDED` annotation, seconds from the first sample."""
+    clock: Any = edf._timekeeping_signal if edf.reserved.startswith("EDF+") else None
+    if clock is None:
+        return []
+    found = []
+    for onset, duration, signal in _HOLE.findall(clock.digital.tobytes()):
+        begin_s = float(onset) - first_s
+        found.append((begin_s, begin_s + float(duration), int(signal) - 1 if signal else None))
+    return found
 
 
 def _start_utc_ns(edf: edfio.Edf, first_s: float) -> int | None:

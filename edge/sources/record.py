@@ -1,4 +1,4 @@
-"""Recordings on disk: WFDB records and EDF/EDF+ files, as digital integers on one continuous grid."""
+"""Recordings on disk: WFDB, EDF/EDF+, CSV and Kardia files, as digital integers on one continuous grid."""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ class Record:
 
 
 def read_record(path: str | Path, leads: Sequence[str | int] | None = None) -> Record:
-    """Read a WFDB record (path without extension) or an EDF/EDF+ file.
+    """Read a WFDB record (path without extension), an EDF/EDF+ file, a CSV file (Apple Watch, or with a layout beside
+    it, see `edge.sources.csv_file`) or a Kardia ATC file.
 
     leads: names or indices; None reads every ECG-like signal at the rate of the first. WFDB values and EDF values
     are digitally lossless, except that EDF's offset is rounded to a whole digital unit (error < 0.5 LSB) and WFDB
@@ -57,11 +58,21 @@ def read_record(path: str | Path, leads: Sequence[str | int] | None = None) -> R
         from edge.sources.edf_file import read_edf
 
         return read_edf(path, leads)
+    if path.suffix.lower() == ".csv":
+        from edge.sources.csv_file import read_csv
+
+        return read_csv(path, leads)
+    if path.suffix.lower() == ".atc":
+        from edge.sources.atc_file import read_atc
+
+        return read_atc(path, leads)
     if path.suffix.lower() in (".hea", ".dat", ".mat", ".atr"):
         path = path.with_suffix("")
     if not path.parent.joinpath(path.name + ".hea").is_file():
         if path.is_file():
-            raise BadInputError(f"{path}: unknown format; give an .edf file or a WFDB record (path without extension)")
+            raise BadInputError(
+                f"{path}: unknown format; give an .edf, .csv or .atc file, or a WFDB record (path without extension)"
+            )
         raise BadInputError(f"{path}: no such record (looked for {path.name}.hea; EDF files need their .edf extension)")
     from edge.sources.wfdb_file import read_wfdb
 
