@@ -31,7 +31,13 @@ from edge.sources.record import read_record
 
 DATA = Path(os.environ.get("ECG_DATA", Path.home() / ".cache/anyecg/data"))
 PEERS = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "anyecg/bench-peers"
-PEER_PACKAGES = ("openvital[ml-tf,signal]==0.2.1", "neurokit2==0.2.13", "sleepecg==0.6.0", "wfdb>=4.2")
+PEER_PACKAGES = (
+    "openvital[ml-tf,signal]==0.2.1",
+    "neurokit2==0.2.13",
+    "sleepecg==0.6.0",
+    "openecg[report]==0.11.0",
+    "wfdb>=4.2",
+)
 PEER_HOURS = {"openvital": 24.0, "neurokit2": 2.0, "sleepecg": 24.0}
 """NeuroKit2 takes about 1.4 GB per hour, so it gets fewer of the same hours."""
 FS_HZ = 360
@@ -150,10 +156,14 @@ def peer_python(notes: list[str]) -> Path | None:
     ready = PEERS / "ready"
     wanted = "\n".join(PEER_PACKAGES)
     if not ready.exists() or ready.read_text(encoding="utf-8") != wanted:
+        pip = [str(python), "-m", "pip", "install", "-q"]
         try:
             subprocess.run([sys.executable, "-m", "venv", str(PEERS)], check=True)
-            subprocess.run([str(python), "-m", "pip", "install", "-q", *PEER_PACKAGES], check=True)
-        except subprocess.CalledProcessError:
+            if subprocess.run([*pip, *PEER_PACKAGES]).returncode:
+                missing = [one for one in PEER_PACKAGES if subprocess.run([*pip, one]).returncode]
+                notes.append(f"could not be installed and is left out: {', '.join(missing) or 'all of them together'}")
+                return python
+        except (OSError, subprocess.CalledProcessError):
             notes.append(f"the peers could not be installed into {PEERS}: no comparison")
             return None
         ready.write_text(wanted, encoding="utf-8")

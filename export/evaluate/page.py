@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
+from edge.errors import BadInputError
 from export.evaluate.report import Figures
 
 
@@ -45,6 +48,29 @@ def markdown(found: Figures) -> str:
     ]
     head = ("record", "QRS TP", "FN", "FP", "V TP", "FN", "FP", "S TP", "FN", "FP")
     return "\n".join([*lines, "", "Every record of mitdb, one lead:", "", *_table(head, rows)])
+
+
+def interval_table(intervals: Mapping[str, Any]) -> str:
+    """Return the bootstrap intervals over patients as a table."""
+    rows = [
+        (name, kind, *("–" if one[key] is None else f"{one[key][0]} – {one[key][1]}" for key in ("se", "ppv", "f1")))
+        for name, kinds in intervals.items()
+        for kind, one in kinds.items()
+    ]
+    head = ("95 % interval over patients (2,000 resamples)", "class", "Se", "PPV", "F1")
+    return "\n".join(_table(head, rows))
+
+
+def replace_section(path: Path, name: str, text: str) -> None:
+    """Put `text` between the markers `<!-- NAME: … -->` and `<!-- end of NAME -->` of a page.
+
+    Raises `BadInputError` if the page has no such markers.
+    """
+    page = path.read_text(encoding="utf-8")
+    found = re.search(rf"(<!-- {name}: [^>]*-->\n).*?(<!-- end of {name} -->)", page, re.DOTALL)
+    if found is None:
+        raise BadInputError(f"{path} has no section between <!-- {name}: … --> and <!-- end of {name} -->")
+    path.write_text(f"{page[: found.end(1)]}{text}\n{page[found.start(2) :]}", encoding="utf-8")
 
 
 def summary(found: Figures) -> Figures:

@@ -37,6 +37,8 @@ class Reading:
     """[seconds]."""
     findings: list[Finding]
     """Last state of each."""
+    marks: list[Beat]
+    """The beats as the rhythm session told them, morphology included."""
 
 
 def read(encoder: Encoder, db: str, name: str, leads: Sequence[int], rules: Rules) -> Reading:
@@ -58,7 +60,7 @@ def read_samples(
     scores, quality = [], []
     hops = hops_in(fs_hz, n)
     for first in range(0, hops, _BLOCK_HOPS):
-        job = HopJob(_reader(samples), tuple(uv_per_lsb), fs_hz, first, min(first + _BLOCK_HOPS, hops))
+        job = HopJob(samples_reader(samples), tuple(uv_per_lsb), fs_hz, first, min(first + _BLOCK_HOPS, hops))
         for hop in score_hops(encoder, [job], stride_hops=LONG_HOPS)[0]:
             scores.append(hop.rhythm)
             quality.append(hop.quality)
@@ -81,10 +83,11 @@ def read_samples(
         rhythm_scores=np.concatenate(scores)[:seconds],
         quality=np.concatenate(quality)[:seconds],
         findings=list(findings.values()),
+        marks=beats,
     )
 
 
-def _reader(samples: NDArray[np.int32]) -> Callable[[int, int], tuple[NDArray[np.int32], NDArray[np.bool_]]]:
+def samples_reader(samples: NDArray[np.int32]) -> Callable[[int, int], tuple[NDArray[np.int32], NDArray[np.bool_]]]:
     """Return a `Reader` over samples in memory; what lies behind the end is missing."""
 
     def read_(start: int, end: int) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:

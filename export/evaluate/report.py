@@ -35,7 +35,7 @@ def beat_figures(encoder: Encoder, db: str, part: Part, leads: tuple[int, ...], 
         seen_s += record.seconds
         readable += int((reading.rhythm >= 0).sum())
         reference = Beats(record.beat_at.astype(np.float64) / 128, record.beat.astype(np.int64))
-        each[record.name] = ec57.matrix(reference, reading.beats, _unknown(record), skip_s)
+        each[record.name] = ec57.matrix(reference, reading.beats, unknown(record), skip_s)
         af[record.name] = rhythms.seconds(record.rhythm, reading.rhythm, rhythms.AF)
     out: Figures = {
         "records": len(records),
@@ -50,6 +50,7 @@ def beat_figures(encoder: Encoder, db: str, part: Part, leads: tuple[int, ...], 
                 "S": figures(ec57.supraventricular(m)),
                 "matrix": m.tolist(),
             }
+            | ({"af_seconds": figures(af[name])} if db == "mitdb" else {})
             for name, m in each.items()
         },
     }
@@ -72,7 +73,7 @@ def beat_figures(encoder: Encoder, db: str, part: Part, leads: tuple[int, ...], 
     return out | {"average_se_ppv": average}
 
 
-def _unknown(record: Record) -> Iterable[tuple[float, float]]:
+def unknown(record: Record) -> Iterable[tuple[float, float]]:
     """Yield spans whose beats are not annotated (flutter), in seconds."""
     edges = np.flatnonzero(np.diff(np.concatenate([[True], record.beats_known, [True]]).astype(np.int8)))
     return [(float(a), float(b)) for a, b in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)]
