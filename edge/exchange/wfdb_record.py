@@ -47,8 +47,8 @@ def write_wfdb(conn: Connection, stretch: Stretch, folder: Path, name: str, hide
             *_segment(conn, stretch, folder, name, (0, stretch.n), width, clock),
             _annotate(conn, stretch, folder, name, hide),
         ]
-    files: list[Path] = []
-    lines: list[str] = []
+    files = [_layout(stretch, folder, f"{name}_layout", width)]
+    lines = [f"{name}_layout 0"]
     at = 0
     for number, (first, last) in enumerate(parts, 1):
         if first > at:
@@ -63,7 +63,12 @@ def write_wfdb(conn: Connection, stretch: Stretch, folder: Path, name: str, hide
 
 
 def _parts(conn: Connection, stretch: Stretch) -> list[tuple[int, int]]:
-    """Return the sample spans between long holes, counted from the stretch's first sample."""
+    """Return the sample spans between long holes, counted from the stretch's first sample.
+
+    All of it where two leads have one name: in a record with null segments signals are told apart by their names.
+    """
+    if len(set(stretch.recording.leads)) < len(stretch.recording.leads):
+        return [(0, stretch.n)]
     least = LONG_HOLE_S * stretch.recording.fs_hz
     spans, at = [], 0
     for begin, end in queries.gaps(conn, stretch.recording.id, stretch.first, stretch.last):
@@ -86,6 +91,17 @@ def _clock(start_ns: int) -> str:
 
 def _number(value: float) -> str:
     return f"{value:g}" if float(f"{value:g}") == value else repr(value)
+
+
+def _layout(stretch: Stretch, folder: Path, name: str, width: int) -> Path:
+    """Write the layout header that a record with null segments begins with."""
+    recording = stretch.recording
+    lines = [f"{name} {len(recording.leads)} {_number(recording.fs_hz)} 0"]
+    for lead, uv in zip(recording.leads, recording.uv_per_lsb, strict=True):
+        lines.append(f"~ {width} {_number(1000 / uv)}(0)/mV {width} 0 0 0 0 {_lead(lead)}")
+    head = folder / f"{name}.hea"
+    head.write_text("\n".join(lines) + "\n", encoding="ascii", errors="replace")
+    return head
 
 
 def _segment(

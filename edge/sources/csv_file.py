@@ -75,7 +75,7 @@ class Time(_Strict):
 class Layout(_Strict):
     """How a CSV file is to be read."""
 
-    fs_hz: float | int
+    fs_hz: float | int = Field(allow_inf_nan=False)
     leads: list[Lead] = Field(min_length=1, max_length=MAX_LEADS)
     start: str | None = None
     delimiter: Literal[",", ";", "\t", " ", "|"] = ","
