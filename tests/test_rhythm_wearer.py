@@ -11,6 +11,7 @@ from edge.encoder.contract import MODEL_FS_HZ
 from edge.rhythm.rules import Rules, WearerLimits
 from edge.rhythm.wearer import FEATURES, REACH, WEIGHTS, Wearer
 
+WEIGHED = WearerLimits(encoder_weight=0.5, own_weight=1)
 SURE_N = (0.94, 0.02, 0.02, 0.01, 0.01)
 V_OR_N = (0.42, 0.02, 0.54, 0.01, 0.01)
 N_OR_V = (0.54, 0.02, 0.42, 0.01, 0.01)
@@ -26,7 +27,7 @@ def complex_mv(width: float = NARROW, height: float = 1.0, leads: int = 1, seed:
 
 def accustomed(beats: int = 60, leads: int = 1, limits: WearerLimits | None = None, rr_s: float = 0.8) -> Wearer:
     """Return a wearer of `beats` narrow beats at 75 bpm."""
-    wearer = Wearer(limits or WearerLimits(), leads)
+    wearer = Wearer(limits or WEIGHED, leads)
     for i in range(beats):
         around = complex_mv(leads=leads, seed=i)
         wearer.weigh(i * rr_s * MODEL_FS_HZ, around, rr_s if i else None, 0.9, SURE_N, False)
@@ -56,14 +57,16 @@ def test_an_early_beat_of_the_usual_shape_is_s() -> None:
 
 
 def test_the_sign_of_the_lead_does_not_matter() -> None:
-    wearer = Wearer(WearerLimits(), 1)
+    wearer = Wearer(WEIGHED, 1)
     for i in range(60):
         wearer.weigh(i * 102.4, complex_mv(height=-1.0, seed=i), 0.8 if i else None, 0.9, SURE_N, False)
     assert weigh(wearer, complex_mv(height=-1.0), 0.8, V_OR_N) == "N"
     assert weigh(wearer, complex_mv(WIDE, 1.5), 0.5, N_OR_V) == "V"
 
 
-@pytest.mark.parametrize("wearer", [accustomed(5), accustomed(limits=WearerLimits(normal=1.0))])
+@pytest.mark.parametrize(
+    "wearer", [accustomed(5), accustomed(limits=WearerLimits(encoder_weight=0.5, own_weight=1, normal=1.0))]
+)
 def test_without_a_normal_the_encoder_decides(wearer: Wearer) -> None:
     assert wearer.weigh(0, complex_mv(), 0.8, 0.9, V_OR_N, False) == list(V_OR_N)
 
@@ -75,8 +78,8 @@ def test_without_an_rr_interval_or_signal_the_encoder_decides() -> None:
 
 
 def test_weight_zero_leaves_the_encoder_alone() -> None:
-    wearer = accustomed(limits=WearerLimits(encoder_weight=1, own_weight=0))
-    assert wearer.weigh(6144, complex_mv(WIDE), 0.5, 0.9, V_OR_N, False) == pytest.approx(list(V_OR_N))
+    wearer = accustomed(limits=Rules().wearer)
+    assert wearer.weigh(6144, complex_mv(WIDE), 0.5, 0.9, V_OR_N, False) == list(V_OR_N)
 
 
 def test_a_lost_lead_starts_a_new_normal() -> None:
@@ -97,7 +100,7 @@ def test_a_saved_state_continues_with_the_same_bits(leads: int) -> None:
         wide = rng.random() < 0.2
         around = complex_mv(WIDE if wide else NARROW, 1 + 0.2 * rng.normal(), leads, i)
         beat = (7000 + i * 100.0, around, 0.5 + 0.4 * rng.random(), 0.9, N_OR_V if wide else SURE_N, i % 50 > 40)
-        again = Wearer(WearerLimits(), leads)
+        again = Wearer(WEIGHED, leads)
         again.load(cbor2.loads(cbor2.dumps(restored.save(), canonical=True)))
         restored = again
         assert straight.weigh(*beat) == restored.weigh(*beat)
@@ -107,7 +110,7 @@ def test_a_saved_state_continues_with_the_same_bits(leads: int) -> None:
 def test_the_past_is_forgotten_exactly() -> None:
     states = []
     for height in (1.0, 3.0):
-        wearer = Wearer(WearerLimits(), 1)
+        wearer = Wearer(WEIGHED, 1)
         for i in range(37 if height > 2 else 50):
             wearer.weigh(i * 70.0, complex_mv(height=height, seed=i), 0.5, 0.9, SURE_N, False)
         for i in range(150):
@@ -125,4 +128,3 @@ def test_state_is_bounded() -> None:
 def test_weights_belong_to_features() -> None:
     assert [len(row) for row in WEIGHTS] == [len(FEATURES)] * 2
     assert len(accustomed().features((1.0, 0.1), 0.8, False) or []) == len(FEATURES)
-    assert Rules().wearer.own_weight > 0

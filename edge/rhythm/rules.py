@@ -108,11 +108,12 @@ class WearerLimits(Limits):
         "N, S and V are weighed anew: log-odds = `encoder_weight` · the encoder's + `own_weight` · those of a logistic "
         "regression on how early a beat comes and how unlike the wearer's newest normal beats it is. A beat belongs to "
         "those if the encoder calls it N and R-peak score · P(N) reaches `normal`. With weights 1 and 0 the encoder "
-        "alone decides, as it does until 10 s with four normal beats and eight RR intervals are known."
+        "alone decides, as it does until 10 s with four normal beats and eight RR intervals are known. Off by default: "
+        "0.5 and 1 were best on validation, but made false V in noise and AF (docs/encoder.md)."
     )
     source: ClassVar[str] = "features after de Chazal et al. 2004, fitted on training records; weights: validation"
-    encoder_weight: float = _limit(0.5, "", "weight of the encoder's log-odds", 0, 2)
-    own_weight: float = _limit(1, "", "weight of the wearer's own", 0, 2)
+    encoder_weight: float = _limit(1, "", "weight of the encoder's log-odds", 0, 2)
+    own_weight: float = _limit(0, "", "weight of the wearer's own", 0, 2)
     normal: float = _limit(0.6, "", "R-peak score · P(N) of a normal beat", 0, 1)
 
 

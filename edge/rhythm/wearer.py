@@ -117,6 +117,8 @@ class Wearer(Part):
         score   R-peak score
         af      whether the rhythm is, or looks like, atrial fibrillation or flutter
         """
+        if self._limits.own_weight == 0 and self._limits.encoder_weight == 1:
+            return list(classes)
         signal = np.rint(around * _UV_PER_MV)
         squares = ((signal * signal) @ _BAND).tolist()
         shape = self._shape(signal, squares) if self._same_leads(signal, squares) else None
