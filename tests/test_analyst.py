@@ -103,7 +103,7 @@ def test_a_repair_goes_on_after_a_restart(ecg_data: Path, tmp_path: Path) -> Non
     async def second() -> None:
         async with running(tmp_path) as gateway:
             await settled(gateway)
-            assert gateway.analyst.counters["repairs"] == 1
+            assert gateway.analyst.counters["repairs"] >= 1
 
     asyncio.run(first())
     asyncio.run(second())
