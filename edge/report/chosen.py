@@ -47,7 +47,8 @@ NAMES = {
     "symptom": "Symptom",
 }
 _SLOW = ("bradycardia",)
-_LONG = ("pause", "asystole")
+_LONG = ("pause", "asystole", "vf")
+"""Rate says nothing here."""
 _ONE = ("couplet", "v_single", "s_single", "lowest", "highest")
 """Types of which the extreme says all."""
 
@@ -88,6 +89,9 @@ def _of_type(holter: Holter, kind: str, start_ns: int, end_ns: int) -> list[Choi
         found = list(_patterns(holter, kind, start_ns, end_ns))
     else:
         found = [_episode(holter, e) for e in holter.episodes.get(kind, ()) if start_ns <= e.start_ns < end_ns]
+        if kind == "pause":  # those that are asystoles are shown as such
+            silent = holter.episodes.get("asystole", ())
+            found = [c for c in found if not any(a.start_ns <= c.at_ns < a.end_ns for a in silent)]
     if not found:
         return []
     unknown = 1e9 if kind in _SLOW else -1.0

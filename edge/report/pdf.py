@@ -27,6 +27,8 @@ ROW_MM, SMALL, NORMAL, LARGE = 4.4, 2.3, 2.7, 3.6
 """Height of a table row and of letters, mm."""
 _CHARACTER = 0.52
 """Mean width of a letter as a share of its height times 1.0 (DejaVu Sans)."""
+TOGETHER = 5
+"""Lines of a paragraph that stay on one page."""
 STRIP_ROW = (20, 50)
 """Least and greatest height of a lead in a strip, mm."""
 INK, GREY, LINE, SHADE = "#101418", "#5d6770", "#c4ccd3", "#f2f5f7"
@@ -127,7 +129,9 @@ class _Writer:
 
     def _words(self, block: Words) -> None:
         size = SMALL if block.small else NORMAL
-        for words in textwrap.wrap(block.text, int(TEXT_MM / (size * _CHARACTER * (1.1 if block.strong else 1.0)))):
+        lines = textwrap.wrap(block.text, int(TEXT_MM / (size * _CHARACTER * (1.1 if block.strong else 1.0))))
+        self._room(size * 1.7 * min(len(lines), TOGETHER))
+        for words in lines:
             self._room(size * 1.7)
             self._y -= size * 1.7
             style = {"weight": "bold"} if block.strong else {}

@@ -79,6 +79,7 @@ def _header(path: Path) -> Any:
         raise BadInputError(f"{file}: {error.strerror}") from None
     if not 0 < size <= MAX_HEADER_BYTES:
         raise BadInputError(f"{file}: a WFDB header of {size} bytes is empty or too large")
+    _check_numbers(file)
     try:
         header = wfdb.rdheader(str(path.absolute()))
     except Exception as error:
@@ -93,6 +94,15 @@ def _header(path: Path) -> Any:
     if header.sig_len is None or header.sig_len < 1:
         raise BadInputError(f"{file}: the record has no samples")
     return header
+
+
+def _check_numbers(file: Path) -> None:
+    """Refuse negative counts and rates in the record line, whose sign wfdb overlooks."""
+    with file.open(encoding="latin-1") as lines:
+        record = next((line.split() for line in lines if line.strip() and not line.startswith("#")), [])
+    for name, text in zip(("number of signals", "sampling rate", "number of samples"), record[1:4], strict=False):
+        if text.startswith("-"):
+            raise BadInputError(f"{file}: {name} {text[:20]} is negative")
 
 
 def _segments(path: Path, header: Any) -> tuple[Any, list[tuple[Path, Any, int]]]:
