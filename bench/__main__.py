@@ -8,6 +8,7 @@ analyze   24 h of one lead from file to report, beside other packages
 live      10 and 50 wearers in real time: latency, CPU, memory, queues
 kill      the daemon killed 200 times
 store     what keeping the signal costs
+holter    24 h as Holter report and in every export format
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from rich.console import Console
 from bench.figures import FOLDER, Figures, write_json
 from bench.machine import this_machine
 
-NAMES = ("analyze", "live", "kill", "store")
+NAMES = ("analyze", "live", "kill", "store", "holter")
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = Path("docs/bench.md")
 RESULTS = Path("bench/results.json")
@@ -37,6 +38,8 @@ own time, the hop and the look-ahead of the window; the longest stands in bracke
     "kill": """tests/test_kill.py, longer: after every kill each sample the wearable was told is committed is compared,
 at the end every sample, beat, finding and alert with an undisturbed reading of the record.""",
     "store": """A random walk at 250 Hz, which compresses about as badly as ECG in 1 µV steps.""",
+    "holter": """The hours are records of mitdb one after the other, imported beforehand; each file is a process of its
+own, timed whole. Full disclosure draws every minute of the signal.""",
 }
 
 

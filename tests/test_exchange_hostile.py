@@ -73,7 +73,7 @@ def hostile(folder: Path, kind: str) -> Path:
         "wfdb_unit": ("x 1 250 32", "x.dat 16 200/mmHg 16 0 0 0 0 I"),
         "wfdb_gain": ("x 1 250 32", "x.dat 16 1e30/mV 16 0 0 0 0 I"),
         "wfdb_escape": ("x 1 250 32", "../x.dat 16 200/mV 16 0 0 0 0 I"),
-        "wfdb_flac": ("x 1 250 1000000000", "x.dat 516 200/mV 16 0 0 0 0 I"),
+        "wfdb_flac": ("x 1 250 200000000", "x.dat 516 200/mV 16 0 0 0 0 I"),
     }
     return wfdb_header(folder, *lines[kind])
 

@@ -26,6 +26,8 @@ _INVALID_BITS |= dict.fromkeys(("16", "61", "160", "516"), 16)
 """Signal format → its width: the most negative value means "not recorded" (format 8 has no such value)."""
 _SLICEABLE = _BYTES_PER_SAMPLE.keys() - {"8"}
 """Formats that can be read from any frame on."""
+MAX_COMPRESSED = 2**26
+"""Most samples of a FLAC file: it is unpacked whole, and a few bytes of it may hold any number."""
 _SLICE_FRAMES = 1 << 20
 """Frames converted at a time: what a day of signal costs beyond its own size stays small."""
 
@@ -188,6 +190,10 @@ def _check_files(path: Path, header: Any) -> None:
         if header.sig_len * frame > 4 * MAX_SAMPLES:
             raise BadInputError(f"{path}: {header.sig_len} frames of {frame} samples in {name} is too long")
         width = _BYTES_PER_SAMPLE.get(header.fmt[members[0]])
+        if width is None and header.sig_len * frame > MAX_COMPRESSED:
+            raise BadInputError(
+                f"{path}: {header.sig_len} frames of {frame} compressed samples is too long; unpack or cut it"
+            )
         needed = 0 if width is None else (header.byte_offset[members[0]] or 0) + int(header.sig_len * frame * width)
         if size < needed:
             raise BadInputError(f"{path.parent / name}: truncated, {size} bytes where the header promises {needed}")

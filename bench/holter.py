@@ -1,6 +1,6 @@
 """A 24-hour Holter report, timed whole: interpreter start, figures, strips, pages.
 
-    python -m bench.report [--hours 24] [--json FILE]
+    python -m bench.holter [--hours 24] [--json FILE]
 
 The hours are mitdb records one after the other, imported once into a temporary state folder (not timed). Each file is
 a process of its own.
@@ -36,12 +36,23 @@ RUNS = (
     ("FHIR", ("export", "--fhir", "fhir.json")),
     ("CSV", ("export", "--csv", "csv")),
 )
+PROGRAM = """
+import sys
+from edge.cli.app import main
+from edge.process import peak_rss_mb
+sys.argv[0] = "anyecg"
+try:
+    main()
+finally:
+    print(peak_rss_mb(), file=sys.stderr)
+"""
+"""The command line, and on the way out what it took."""
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--hours", type=float, default=24.0)
-    parser.add_argument("--json", type=Path, default=FOLDER / "report.json")
+    parser.add_argument("--json", type=Path, default=FOLDER / "holter.json")
     arguments = parser.parse_args()
     machine = this_machine()
     with tempfile.TemporaryDirectory() as folder:
@@ -81,17 +92,15 @@ def day(folder: Path, hours: float) -> str:
 
 
 def anyecg(*arguments: str, folder: str) -> tuple[float, float]:
-    """Run a command on two cores; return its wall time and peak memory in MB."""
-    program = "from edge.cli.app import main; import sys; sys.argv[0] = 'anyecg'; main()"
+    """Run a command; return its wall time and its peak memory in MB."""
     began_s = time.perf_counter()
-    with subprocess.Popen(
-        [sys.executable, "-c", program, *arguments], cwd=folder, stdout=subprocess.DEVNULL
-    ) as process:
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"anyecg {' '.join(arguments)} failed")
-    return time.perf_counter() - began_s, usage.ru_maxrss / 1024
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *arguments], cwd=folder, capture_output=True, text=True, check=False
+    )
+    wall_s = time.perf_counter() - began_s
+    if done.returncode:
+        raise SystemExit(f"anyecg {' '.join(arguments)} failed: {done.stderr[-2000:]}")
+    return wall_s, float(done.stderr.split()[-1])
 
 
 def size_mb(target: Path) -> float:
