@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 from typing import Protocol
+
+from edge.errors import BadInputError
 
 
 class Clock(Protocol):
@@ -49,3 +52,18 @@ class ManualClock:
     def step_wall(self, seconds: float) -> None:
         """Move wall time alone, as an NTP step or a person would."""
         self._utc_ns += round(seconds * 1e9)
+
+
+def utc_ns_of(start: str) -> int:
+    """Return the ISO 8601 time given as `--start` in ns since 1970; without an offset it is UTC.
+
+    Raises:
+        BadInputError: it is no such time.
+    """
+    try:
+        when = datetime.fromisoformat(start)
+    except ValueError:
+        raise BadInputError(f"--start {start!r} is no ISO 8601 time such as 2025-01-14T22:00:00Z") from None
+    if when.tzinfo is None:
+        when = when.replace(tzinfo=UTC)
+    return round((when - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds() * 1e6) * 1000

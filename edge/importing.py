@@ -6,12 +6,12 @@ import asyncio
 import hashlib
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import func, select
 
 from edge.chunk import MISSING, Chunk, Delivery
+from edge.clock import utc_ns_of
 from edge.errors import AnyecgError, BadInputError
 from edge.gateway import Gateway
 from edge.sources.payload import ID
@@ -102,13 +102,7 @@ def _check_id(what: str, value: str) -> None:
 def _start_ns(start: str | None, record: Record, now_ns: int) -> int:
     if start is None:
         return record.start_utc_ns if record.start_utc_ns is not None else now_ns - round(record.duration_s * 1e9)
-    try:
-        moment = datetime.fromisoformat(start)
-    except ValueError:
-        raise BadInputError(f"--start {start!r} is no ISO 8601 time such as 2026-01-31T22:15:00+01:00") from None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return round(moment.timestamp() * 1e6) * 1000
+    return utc_ns_of(start)
 
 
 def _check_free(gateway: Gateway, wearer: str, device: str, boot: int) -> None:

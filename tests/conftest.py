@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import structlog
+from sqlalchemy import Connection
 
 DATA = Path(os.environ.get("ECG_DATA", Path.home() / ".cache/anyecg/data"))
 
@@ -45,3 +46,22 @@ def mosquitto_path() -> str:
     if path is None:
         pytest.skip("mosquitto is not installed: sudo make system")
     return path
+
+
+@pytest.fixture(scope="module")
+def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A state folder with the scripted days of `store_kit`."""
+    from store_kit import build
+
+    return build(tmp_path_factory.mktemp("scripted"))
+
+
+@pytest.fixture
+def conn(state: Path) -> Iterator[Connection]:
+    """A reading connection to them."""
+    from store_kit import reader
+
+    engine = reader(state)
+    with engine.connect() as connection:
+        yield connection
+    engine.dispose()

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from assistant_kit import QUESTIONS
 from sqlalchemy import Connection
-from store_kit import AF_IDS, BERLIN, HOSTILE, NOW_NS, NS, VT_AT, berlin, build, reader, utc_ns
+from store_kit import AF_IDS, BERLIN, HOSTILE, NOW_NS, NS, VT_AT, berlin, build, utc_ns
 
 from edge.assistant.ask import NOT_A_DIAGNOSIS, NOT_UNDERSTOOD, Answer, ask
 from edge.assistant.guard import EMERGENCY
@@ -21,19 +21,6 @@ from edge.assistant.model import LanguageModel, find_model
 from edge.assistant.plan import grammar, parse_step
 from edge.assistant.vocabulary import read_words
 from edge.errors import AnyecgError, BadInputError
-
-
-@pytest.fixture(scope="module")
-def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp("ask"))
-
-
-@pytest.fixture
-def conn(state: Path) -> Iterator[Connection]:
-    engine = reader(state)
-    with engine.connect() as connection:
-        yield connection
-    engine.dispose()
 
 
 @pytest.fixture(scope="module")

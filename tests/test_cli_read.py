@@ -5,13 +5,12 @@ from __future__ import annotations
 import importlib
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import Connection
-from store_kit import AF_IDS, HEALTH, NOW_NS, NS, berlin, build, reader, utc_ns
+from store_kit import AF_IDS, HEALTH, NOW_NS, NS, berlin, utc_ns
 from typer.testing import CliRunner, Result
 
 from edge.cli.app import app
@@ -22,19 +21,6 @@ for group in ("ask", "read", "strip"):
     importlib.import_module(f"edge.cli.{group}")
 
 SINCE = ("--since", "2026-03-28", "--until", "2026-03-29")
-
-
-@pytest.fixture(scope="module")
-def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp("read"))
-
-
-@pytest.fixture
-def conn(state: Path) -> Iterator[Connection]:
-    engine = reader(state)
-    with engine.connect() as connection:
-        yield connection
-    engine.dispose()
 
 
 def run(state: Path, *args: str) -> Result:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -11,23 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import Connection
-from store_kit import AF_IDS, ANN_START, FS_HZ, GAP, NOW_NS, NS, UNREADABLE, VT_AT, berlin, build, reader, utc_ns
+from store_kit import AF_IDS, ANN_START, FS_HZ, GAP, NOW_NS, NS, UNREADABLE, VT_AT, berlin, build, utc_ns
 
 from edge.errors import BadInputError
 from edge.store import queries
-
-
-@pytest.fixture(scope="module")
-def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp("queries"))
-
-
-@pytest.fixture
-def conn(state: Path) -> Iterator[Connection]:
-    engine = reader(state)
-    with engine.connect() as connection:
-        yield connection
-    engine.dispose()
 
 
 def test_wearers_come_with_their_zone_and_an_unknown_one_is_told_who_is_known(conn: Connection) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -10,7 +9,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 from sqlalchemy import Connection, insert
-from store_kit import ANN_START, BERLIN, FS_HZ, GAP, NOW, NOW_NS, NS, VT_AT, berlin, build, reader, utc_ns
+from store_kit import ANN_START, BERLIN, FS_HZ, GAP, NOW, NOW_NS, NS, VT_AT, berlin, build, utc_ns
 
 from edge.encoder.contract import BEAT_CLASSES
 from edge.errors import BadInputError
@@ -24,19 +23,6 @@ from edge.store.recordings import create_recording
 
 DAY = (utc_ns(berlin(28, 0)), utc_ns(berlin(29, 0)))
 CHANGE = (utc_ns(berlin(29, 0)), utc_ns(berlin(30, 0)))
-
-
-@pytest.fixture(scope="module")
-def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp("holter"))
-
-
-@pytest.fixture
-def conn(state: Path) -> Iterator[Connection]:
-    engine = reader(state)
-    with engine.connect() as connection:
-        yield connection
-    engine.dispose()
 
 
 def ann(conn: Connection, span: tuple[int, int] = DAY) -> Holter:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,7 @@ import pytest
 from matplotlib.image import imread
 from numpy.typing import NDArray
 from sqlalchemy import Connection
-from store_kit import FS_HZ, NS, VT_AT, berlin, build, reader, utc_ns
+from store_kit import FS_HZ, NS, VT_AT, berlin, utc_ns
 
 from edge.chunk import MISSING
 from edge.errors import AnyecgError, BadInputError
@@ -23,19 +22,6 @@ from edge.store import queries
 
 PX = paper.PX_PER_MM
 SIGNAL_X = (paper.LEFT + paper.LEAD_IN) * PX
-
-
-@pytest.fixture(scope="module")
-def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp("strip"))
-
-
-@pytest.fixture
-def conn(state: Path) -> Iterator[Connection]:
-    engine = reader(state)
-    with engine.connect() as connection:
-        yield connection
-    engine.dispose()
 
 
 def square(fs_hz: float = 250.0, seconds: float = 10.0) -> Strip:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from sqlalchemy import Connection, insert
-from store_kit import AF_IDS, GAP, NOW_NS, NS, berlin, build, reader, utc_ns
+from store_kit import AF_IDS, GAP, NOW_NS, NS, berlin, build, utc_ns
 
 from edge.chunk import MISSING
 from edge.config import Config
@@ -26,19 +25,6 @@ from edge.web.answering import Answerer
 from edge.web.health import faults, read_health
 from edge.web.live import Hub, Stream, read_people
 from edge.web.reader import Reader
-
-
-@pytest.fixture(scope="module")
-def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture
-def conn(state: Path) -> Iterator[Connection]:
-    engine = reader(state)
-    with engine.connect() as connection:
-        yield connection
-    engine.dispose()
 
 
 def unpacked(piece: dict[str, Any]) -> NDArray[np.int64]:

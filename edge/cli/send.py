@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -51,6 +50,7 @@ def replay(
     as_json: JsonOption = False,
 ) -> None:
     """Send a recording over MQTT as a wearable would; done when the gateway has committed all of it."""
+    from edge.clock import utc_ns_of
     from edge.sources.record import read_record
     from edge.sources.replay import blocks, replay_stream, start_for_end_at
 
@@ -132,19 +132,6 @@ def simulate(
             title=recording.name,
         )
     _finish(result, as_json)
-
-
-def utc_ns_of(text: str) -> int:
-    """Return an ISO 8601 time as ns since 1970; without an offset it is UTC. Raises BadInputError."""
-    from edge.errors import BadInputError
-
-    try:
-        when = datetime.fromisoformat(text)
-    except ValueError:
-        raise BadInputError(f"--start {text!r} is no ISO 8601 time such as 2025-01-14T22:00:00Z") from None
-    if when.tzinfo is None:
-        when = when.replace(tzinfo=UTC)
-    return round((when - datetime(1970, 1, 1, tzinfo=UTC)).total_seconds() * 1e6) * 1000
 
 
 def _broker(url: str, username: str | None, password_file: Path | None, ca_file: Path | None) -> Mqtt:
