@@ -17,8 +17,8 @@ from store_kit import AF_IDS, BERLIN, HOSTILE, NOW_NS, NS, VT_AT, berlin, build,
 
 from edge.assistant.ask import NOT_A_DIAGNOSIS, NOT_UNDERSTOOD, Answer, ask
 from edge.assistant.guard import EMERGENCY
+from edge.assistant.keywords import grammar, parse_step
 from edge.assistant.model import LanguageModel, find_model
-from edge.assistant.plan import grammar, parse_step
 from edge.assistant.vocabulary import read_words
 from edge.errors import AnyecgError, BadInputError
 

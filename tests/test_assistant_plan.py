@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 
 from edge.assistant.examples import EXAMPLES, nearest
 from edge.assistant.guard import DIAGNOSIS, EMERGENCY, MEDICINE, fixed_answer
-from edge.assistant.plan import MAX_STEPS, TOOLS, Step, agrees, grammar, keyword_steps, make_plan, parse_step, plain
-from edge.assistant.vocabulary import LABELS, SPOKEN, read_words
+from edge.assistant.keywords import MAX_STEPS, TOOLS, agrees, grammar, keyword_steps, make_plan, parse_step
+from edge.assistant.labels import LABELS, SPOKEN
+from edge.assistant.plan import Step, plain
+from edge.assistant.vocabulary import read_words
 from edge.rhythm.events import RULES
 
 

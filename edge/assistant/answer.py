@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from zoneinfo import ZoneInfo
 
+from edge.assistant.labels import ANY, BEAT_LABELS, GENERAL_LABELS, SIGNAL_RULES, SPOKEN
 from edge.assistant.localtime import show_duration
 from edge.assistant.tools import Fact, Result, spoken_period
-from edge.assistant.vocabulary import ANY, BEAT_LABELS, GENERAL_LABELS, SIGNAL_RULES, SPOKEN
 
 SHOWN_ITEMS = 5
 UNANALYSED_S = 60.0

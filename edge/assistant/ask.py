@@ -12,9 +12,10 @@ from sqlalchemy import Connection
 from edge.assistant.answer import speak
 from edge.assistant.examples import PLAIN_WORDS
 from edge.assistant.guard import fixed_answer
+from edge.assistant.keywords import Planner, make_plan
 from edge.assistant.localtime import show_minute, zone
 from edge.assistant.period import Period, default_period, resolve
-from edge.assistant.plan import Planner, Step, make_plan, plain
+from edge.assistant.plan import Step, plain
 from edge.assistant.tools import Citation, Result, Scope, run_step
 from edge.assistant.vocabulary import Words, read_words
 from edge.errors import BadInputError

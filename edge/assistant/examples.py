@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 
-from edge.assistant.plan import TOOLS
+from edge.assistant.keywords import TOOLS
 
 SHOWN = 3
 """Nearest examples in a prompt; docs/assistant.md has what was measured with other numbers of them."""

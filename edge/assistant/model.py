@@ -91,6 +91,16 @@ class LanguageModel:
         done = self._llama.create_completion(tokens, max_tokens=MAX_STEP_TOKENS, temperature=0.0, grammar=rules)
         return str(done["choices"][0]["text"])
 
+    def write(self, prompt: str, grammar: str, max_tokens: int = MAX_STEP_TOKENS) -> str:
+        """Return what the model writes after a prompt under a grammar: greedy, so the same every time.
+
+        Text in the prompt that looks like a control token stays text.
+        """
+        tokens = self._llama.tokenize(prompt.encode(), add_bos=True, special=False)
+        rules = self._module.LlamaGrammar.from_string(grammar, verbose=False)
+        done = self._llama.create_completion(tokens, max_tokens=max_tokens, temperature=0.0, grammar=rules)
+        return str(done["choices"][0]["text"])
+
     def _prompt(self, question: str) -> list[int]:
         # `special=False`: text that looks like a control token stays text
         question = plain(question)

@@ -1,38 +1,54 @@
-"""Question → plan: which tools to call with which arguments.
+"""Plans: which tools to call with which arguments; as JSON, and as the short line the language model writes.
 
-The language model writes one step under a grammar that admits nothing but a valid step. Its step is kept only if
-it agrees with the words of the question (`vocabulary`); otherwise the plan is made from the words alone and the
-answer says so (`fallback`). The plan carries time phrases; `period` resolves them.
+A line holds up to `MAX_STEPS` steps, `TOOL ARGS [tN [tM]] [wN]`, joined by `; `. What the model sees of a question is
+marked by code: `how many pvcs (t1: last night) for (w1: bob)?`. It points at time words and names by their number and
+cannot write any others; `edge.assistant.period` resolves the words. In a follow-up `t0` is the period of the plan
+before it. docs/assistant.md has the table of tools.
 """
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
-from edge.assistant.vocabulary import ANY, BEAT_LABELS, GENERAL_LABELS, LABELS, Words
-from edge.rhythm.events import RULES
+from edge.assistant.labels import BEAT_LABELS, EVENT_LABELS, LABELS, MORPHOLOGY_LABELS, TERMS
+from edge.assistant.period import find_phrases
 
 MAX_STEPS = 4
+MAX_MARKS = 9
 AGGREGATES = ("mean", "min", "max", "latest")
 MEASURES = ("time", "share")
-_EVENT_LABELS = (*RULES, *GENERAL_LABELS)
-TOOLS: dict[str, dict[str, tuple[str, ...]]] = {
+EDGES = ("first", "last", "longest")
+HRV = ("all", "sdnn", "rmssd", "pnn50")
+INTERVALS = ("pr", "qrs", "qt", "qtc")
+SPAN = "period"
+"""The `which` of a strip or description of the period itself instead of an event in it."""
+
+TOOLS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "count": {"label": LABELS},
-    "list": {"label": _EVENT_LABELS},
+    "list": {"label": EVENT_LABELS},
     "first": {"label": LABELS},
     "last": {"label": LABELS},
-    "longest": {"label": _EVENT_LABELS},
+    "longest": {"label": EVENT_LABELS},
     "total_time": {"label": LABELS, "measure": MEASURES},
     "heart_rate": {"aggregate": AGGREGATES},
-    "trend": {},
+    "hrv": {"measure": HRV},
+    "interval": {"name": INTERVALS},
+    "trend": {"of": ("heart_rate", "hrv", *LABELS)},
+    "compare": {"of": ("heart_rate", "hrv", "summary", *LABELS)},
+    "similar": {"label": LABELS, "which": EDGES},
+    "strip": {"label": LABELS, "which": (*EDGES, SPAN)},
+    "describe": {"label": LABELS, "which": (*EDGES, SPAN)},
+    "localize": {"label": (*EVENT_LABELS, *BEAT_LABELS, *MORPHOLOGY_LABELS)},
     "coverage": {},
+    "device": {},
+    "explain": {"term": TERMS},
     "summary": {},
+    "none": {},
 }
-"""Tool → its arguments and their values; every tool also takes `period` and `wearer`."""
+"""Tool → its arguments and their values; every tool also takes `period` and `wearer`, `compare` also `versus`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,159 +57,150 @@ class Step:
 
     tool: str
     args: dict[str, str] = field(default_factory=dict)
+    """Those of `TOOLS`, and `period` ("" for none named), `wearer` ("" for the one who is asked about), `versus`."""
 
     def as_json(self) -> dict[str, Any]:
         return {"tool": self.tool, "args": dict(self.args)}
 
 
-class Planner(Protocol):
-    """What can complete a prompt under a grammar: the language model, or a script in tests."""
-
-    name: str
-
-    def complete(self, question: str, grammar: str) -> str:
-        """Return the text of one step; the grammar admits nothing else."""
-        ...
+Steps = tuple[Step, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
-    """The steps to take, and how they came about."""
+class Marked:
+    """A question as the model sees it."""
 
-    steps: tuple[Step, ...]
-    model_step: Step | None
-    """What the model wrote, None if none was asked."""
-    fallback: bool
-    """The model's step contradicted the question and the keyword planner's steps are used."""
+    text: str
+    phrases: tuple[str, ...]
+    """Time words as written: t1, t2, …"""
+    wearers: tuple[str, ...]
+    """Wearers it names: w1, w2, …"""
 
 
-def grammar(phrases: Sequence[str], wearers: Sequence[str]) -> str:
-    """Return the GBNF of one step for a question with these time phrases, about one of these wearers."""
-    period = " | ".join(_literal(phrase) for phrase in [*dict.fromkeys(phrases), ""])
-    wearer = " | ".join(_literal(name) for name in [*wearers, ""])
+def plain(text: str) -> str:
+    """Return text without control characters, runs of blanks made one: what a prompt may hold of a question."""
+    return " ".join(re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", " ", text).split())
+
+
+def mark(question: str, wearers: Sequence[str] = ()) -> Marked:
+    """Return a question with its time words and the wearers it names marked."""
+    text = plain(question).replace("(", " ").replace(")", " ")
+    marks: list[tuple[int, int, str, str]] = []
+    at = 0
+    for phrase in find_phrases(text)[:MAX_MARKS]:
+        start = text.index(phrase, at)
+        at = start + len(phrase)
+        marks.append((start, at, "t", phrase))
+    for wearer in wearers:
+        for match in re.finditer(rf"(?<![\w-]){re.escape(wearer)}(?!-?\w)", text, re.IGNORECASE):
+            if all(match.end() <= a or b <= match.start() for a, b, *_ in marks):
+                marks.append((match.start(), match.end(), "w", wearer))
+    marks.sort()
+    phrases: list[str] = []
+    names: list[str] = []
+    parts, at = [], 0
+    for start, end, kind, value in marks:
+        known = phrases if kind == "t" else names
+        if value not in known:
+            known.append(value)
+        parts += [text[at:start], f"({kind}{known.index(value) + 1}: {text[start:end]})"]
+        at = end
+    return Marked(" ".join("".join([*parts, text[at:]]).split()), tuple(phrases), tuple(names[:MAX_MARKS]))
+
+
+def prompt(marked: Marked, context: Steps = ()) -> str:
+    """Return what the model is given; it continues with ` LINE` and a line break."""
+    before = f"C: {line(context, Marked('', (), ()), context)}\n" if context else ""
+    return f"Plan\n{before}Q: {marked.text}\nA:"
+
+
+def line(steps: Steps, marked: Marked, context: Steps = ()) -> str:
+    """Return the line that spells these steps for a marked question."""
+    return "; ".join(_words(step, marked, context) for step in steps)
+
+
+def _words(step: Step, marked: Marked, context: Steps) -> str:
+    words = [step.tool, *(step.args[name] for name in TOOLS[step.tool])]
+    for phrase in (step.args.get("period", ""), step.args.get("versus", "")):
+        if phrase in marked.phrases:
+            words.append(f"t{marked.phrases.index(phrase) + 1}")
+        elif phrase and phrase == context_period(context) and "t0" not in words:
+            words.append("t0")
+    if step.args.get("wearer") in marked.wearers:
+        words.append(f"w{marked.wearers.index(step.args['wearer']) + 1}")
+    return " ".join(words)
+
+
+def context_period(context: Steps) -> str:
+    """Return the time words a follow-up may keep: those of the last step."""
+    return context[-1].args.get("period", "") if context else ""
+
+
+def grammar(marked: Marked, context: Steps = ()) -> str:
+    """Return the GBNF of every line there is for a marked question."""
+    times = [f"t{n + 1}" for n in range(len(marked.phrases))] + (["t0"] if context_period(context) else [])
+    names = [f"w{n + 1}" for n in range(len(marked.wearers))]
+    time = " time?" if times else ""
+    who = " who?" if names else ""
+    more = f'("; " step){{0,{MAX_STEPS - 1}}}'
     rules = [
-        f"root ::= {' | '.join(tool.replace('_', '-') for tool in TOOLS)}",
-        f"period ::= {period}",
-        f"wearer ::= {wearer}",
+        f'root ::= " " ({_quote("none")} | step {more}) "\\n"',
+        f"step ::= {' | '.join(tool.replace('_', '-') for tool in TOOLS if tool != 'none')}",
     ]
+    values: dict[tuple[str, ...], str] = {}
     for tool, args in TOOLS.items():
-        rule = tool.replace("_", "-")
-        parts = [_quote(f'{{"tool":"{tool}"')]
-        for name, values in args.items():
-            parts += [_quote(f',"{name}":'), f"{rule}-{name}"]
-            rules.append(f"{rule}-{name} ::= {' | '.join(_literal(value) for value in values)}")
-        parts += [_quote(',"period":'), "period", _quote(',"wearer":'), "wearer", _quote("}")]
-        rules.append(f"{rule} ::= {' '.join(parts)}")
+        if tool == "none":
+            continue
+        parts = [_quote(tool)]
+        for name, allowed in args.items():
+            rule = values.setdefault(allowed, f"{tool.replace('_', '-')}-{name}")
+            parts += [_quote(" "), rule]
+        twice = time if tool == "compare" else ""
+        rules.append(f"{tool.replace('_', '-')} ::= {' '.join(parts)}{time}{twice}{who}")
+    rules += [f"{rule} ::= {' | '.join(_quote(v) for v in allowed)}" for allowed, rule in values.items()]
+    if times:
+        rules.append(f"time ::= {' | '.join(_quote(' ' + t) for t in times)}")
+    if names:
+        rules.append(f"who ::= {' | '.join(_quote(' ' + n) for n in names)}")
     return "\n".join(rules) + "\n"
-
-
-def _literal(value: str) -> str:
-    return _quote(json.dumps(value, ensure_ascii=True))
 
 
 def _quote(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def parse_step(text: str) -> Step:
-    """Return the step that a completion spells.
+def parse_line(text: str, marked: Marked, context: Steps = ()) -> Steps:
+    """Return the steps that a line spells; `none` is no step.
 
     Raises:
-        ValueError: not a step (a completion cut short, or a planner that ignores its grammar).
+        ValueError: not a line (one cut short, or by a model that ignores its grammar).
     """
-    value = json.loads(text)
-    if not isinstance(value, dict) or value.get("tool") not in TOOLS:
-        raise ValueError(f"not a step: {text[:80]!r}")
-    tool = str(value["tool"])
-    args = {name: str(value[name]) for name in (*TOOLS[tool], "period", "wearer")}
-    if any(args[name] not in allowed for name, allowed in TOOLS[tool].items()):
-        raise ValueError(f"not a step: {text[:80]!r}")
-    return Step(tool, args)
-
-
-def make_plan(question: str, words: Words, wearers: Sequence[str], wearer: str, planner: Planner | None) -> Planned:
-    """Return the steps for a question whose words are known.
-
-    Args:
-        wearers: everyone the grammar may name.
-        wearer: whom the question is about; a step that names somebody else contradicts it.
-        planner: the model, or None to plan from the words alone.
-    """
-    step = None
-    if planner is not None:
-        try:
-            step = parse_step(planner.complete(question, grammar(words.phrases, wearers)))
-        except (ValueError, KeyError):
-            step = None
-        if step is not None and agrees(step, words, wearer):
-            return Planned((Step(step.tool, step.args | {"wearer": wearer}),), step, fallback=False)
-    return Planned(keyword_steps(words, wearer), step, fallback=True)
-
-
-def agrees(step: Step, words: Words, wearer: str) -> bool:
-    """Whether a step says nothing else than the words of the question."""
-    if words.phrases != ((step.args["period"],) if step.args["period"] else ()):
-        return False
-    if step.args["wearer"] not in ("", wearer):
-        return False
-    return any(
-        step.tool == other.tool
-        and all(other.args[name] == step.args[name] for name in TOOLS[step.tool])
-        for other in _readings(words, wearer)
-    )  # fmt: skip
-
-
-def _readings(words: Words, wearer: str) -> list[Step]:
-    """Return every single step that the words allow."""
-    if len(words.labels) > 1:
-        return []
-    steps = list(keyword_steps(words, wearer))
-    if not words.tools and words.labels and len(steps) == 1:
-        open_tools = ("count", "list", "total_time", "first", "last", "longest")
-        label = words.labels[0]
-        steps += [
-            Step(tool, steps[0].args | {"label": label} | ({"measure": "time"} if tool == "total_time" else {}))
-            for tool in open_tools
-            if label in TOOLS[tool]["label"]
-        ]
-    if len(steps) == 1 and steps[0].tool in ("count", "list") and words.polar:
-        label = steps[0].args["label"]
-        steps += [Step(tool, steps[0].args) for tool in ("count", "list") if label in TOOLS[tool]["label"]]
+    if text.strip() == "none":
+        return ()
+    steps = tuple(_step(words.split(), marked, context) for words in text.strip().split(";"))
+    if not 0 < len(steps) <= MAX_STEPS:
+        raise ValueError(f"not a plan: {text[:80]!r}")
     return steps
 
 
-def keyword_steps(words: Words, wearer: str) -> tuple[Step, ...]:
-    """Return the steps that the words alone spell: each label in each period; empty if they spell none."""
-    periods = words.phrases or ("",)
-    calls = _calls(words)
-    steps = [Step(tool, args | {"period": p, "wearer": wearer}) for p in periods for tool, args in calls]
-    return tuple(steps[:MAX_STEPS])
-
-
-def _calls(words: Words) -> list[tuple[str, dict[str, str]]]:
-    tool = words.tools[0] if words.tools else None
-    if tool in ("coverage", "trend") and not set(words.labels) - {ANY, "all_beats", "gap", "unreadable"}:
-        return [(tool, {})]
-    if tool == "heart_rate":
-        figures = [a for a in words.aggregates if a != "mean"] or ["mean"]
-        return [("heart_rate", {"aggregate": a}) for a in figures] + [
-            ("count", {"label": label}) for label in words.labels
-        ]
-    if "summary" in words.tools and words.labels in ((), (ANY,)):
-        return [("summary", {})]
-    return [_call(label, words) for label in words.labels]
-
-
-def _call(label: str, words: Words) -> tuple[str, dict[str, str]]:
-    tools = [t for t in words.tools if t in TOOLS and "label" in TOOLS[t] and label in TOOLS[t]["label"]]
-    tool = tools[0] if tools else ("count" if label in BEAT_LABELS else "list")
-    if label in BEAT_LABELS and tool == "total_time" and not words.share:
-        tool = "count"
-    if tool == "total_time":
-        return tool, {"label": label, "measure": "share" if words.share else "time"}
-    return tool, {"label": label}
-
-
-def plain(text: str) -> str:
-    """Return text without control characters, runs of blanks made one: what a prompt may hold of a question."""
-    return " ".join(re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", " ", text).split())
+def _step(words: list[str], marked: Marked, context: Steps) -> Step:
+    if not words or words[0] not in TOOLS or words[0] == "none":
+        raise ValueError(f"not a step: {' '.join(words)[:80]!r}")
+    tool, rest = words[0], words[1:]
+    args: dict[str, str] = {}
+    for name, allowed in TOOLS[tool].items():
+        if not rest or rest[0] not in allowed:
+            raise ValueError(f"not a step: {' '.join(words)[:80]!r}")
+        args[name] = rest.pop(0)
+    pointed = {f"t{n + 1}": phrase for n, phrase in enumerate(marked.phrases)} | {"t0": context_period(context)}
+    periods = [pointed[rest.pop(0)] for _ in range(2 if tool == "compare" else 1) if rest and rest[0] in pointed]
+    named = {f"w{n + 1}": wearer for n, wearer in enumerate(marked.wearers)}
+    wearer = named[rest.pop(0)] if rest and rest[0] in named else ""
+    if rest:
+        raise ValueError(f"not a step: {' '.join(words)[:80]!r}")
+    if tool == "compare" and len(periods) < 2:
+        periods = ["", *periods]
+    args["period"] = periods[0] if periods else ""
+    if tool == "compare":
+        args["versus"] = periods[1] if len(periods) > 1 else ""
+    return Step(tool, args | {"wearer": wearer})

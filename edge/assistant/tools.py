@@ -11,10 +11,10 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from sqlalchemy import Connection
 
+from edge.assistant.labels import ANY, BEAT_LABELS, GENERAL_LABELS, SEVERITY_LABELS, SIGNAL_RULES
 from edge.assistant.localtime import NS, iso_utc, show, show_duration, show_minute
 from edge.assistant.period import Period
 from edge.assistant.plan import Step
-from edge.assistant.vocabulary import ANY, BEAT_LABELS, GENERAL_LABELS, SEVERITY_LABELS, SIGNAL_RULES
 from edge.encoder.contract import BEAT_CLASSES
 from edge.errors import BadInputError
 from edge.rhythm.events import SEVERITIES
