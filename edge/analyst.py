@@ -80,15 +80,23 @@ class Analyst:
     """
 
     def __init__(
-        self, reader: Engine, writer: Writer, encoder: Encoder, rules: Rules, clock: Clock, tell: Tell, analysis_id: int
+        self,
+        reader: Engine,
+        writer: Writer,
+        encoder: Encoder,
+        rules_of: Callable[[str], Rules],
+        clock: Clock,
+        tell: Tell,
+        analysis_of: Callable[[str], int],
     ) -> None:
+        """`rules_of` and `analysis_of` return the rules of a wearer and the id of the analysis that uses them."""
         self.reader = reader
         self._writer = writer
         self._encoder = encoder
-        self._rules = rules
+        self._rules_of = rules_of
         self._clock = clock
         self._tell = tell
-        self._analysis_id = analysis_id
+        self._analysis_of = analysis_of
         self.on_changed: Changed = lambda recording, changes: None
         self.stride = choose_stride(encoder)
         self._tracks: dict[int, _Track] = {}
@@ -132,12 +140,15 @@ class Analyst:
     def resume(self) -> None:
         """Take up every recording where the database says analysis stopped, or went by other rules."""
         recording, cursor, analysis = tables.recording.c, tables.cursor.c, tables.analysis.c
-        columns = (recording.id, recording.fs_hz, recording.end_sample, recording.changed_from_sample)
+        columns = (
+            *(recording.id, recording.wearer, recording.fs_hz, recording.end_sample, recording.changed_from_sample),
+        )
         source = tables.recording.outerjoin(tables.cursor).outerjoin(tables.analysis)
         with self.reader.connect() as conn:
             rows = conn.execute(select(*columns, cursor.next_k, analysis.rules_hash).select_from(source)).all()
-        rules = rules_hash(self._rules)
-        for recording_id, fs_hz, end_sample, changed_from, next_k, read_by in rows:
+        hashes = {wearer: rules_hash(self._rules_of(wearer)) for wearer in {row.wearer for row in rows}}
+        for recording_id, wearer, fs_hz, end_sample, changed_from, next_k, read_by in rows:
+            rules = hashes[wearer]
             if changed_from is not None or read_by != rules or hops_ready(fs_hz, end_sample) > (next_k or 0):
                 self.stored(recording_id, end_sample, changed=changed_from is not None)
 
@@ -259,7 +270,9 @@ class Analyst:
         return _Track(recording, self.session(recording, BEGINNING), 0, 0, max(at.k, cursor.silent_until_k))
 
     def session(self, recording: Recording, at: Checkpoint) -> RhythmSession:
-        return RhythmSession(recording.key, recording.fs_hz, recording.leads, self._rules, state=at.state or None)
+        return RhythmSession(
+            recording.key, recording.fs_hz, recording.leads, self._rules_of(recording.wearer), state=at.state or None
+        )
 
     def _forward(self, due: set[int]) -> bool:
         """Read the next hops of recordings; one that is being repaired waits for that."""
@@ -365,9 +378,8 @@ class Analyst:
         return [next(scored) if job.stop > job.first else [] for job in jobs]
 
     def passage(self, recording: Recording, start: Checkpoint) -> Passage:
-        return Passage(
-            recording.id, start.k, start.k, start.beats_until, self._analysis_id, self._encoder.card.checkpoint
-        )
+        analysis_id = self._analysis_of(recording.wearer)
+        return Passage(recording.id, start.k, start.k, start.beats_until, analysis_id, self._encoder.card.checkpoint)
 
     def fold(self, passage: Passage, session: RhythmSession, hop: HopScores) -> HopResult:
         result = session.feed(hop)

@@ -182,6 +182,8 @@ class Wearer(Section):
     """IANA time zone the wearer lives in; none: the gateway's."""
     min_severity: Severity | None = None
     """Overrides `alerts.min_severity` for this wearer."""
+    rules: RuleOverrides = {}
+    """Thresholds of this wearer, over those of `[rules]`: one table per rule, e.g. `[wearers.anna.rules.pause]`."""
 
     @field_validator("timezone")
     @classmethod
@@ -266,6 +268,17 @@ class Config(BaseSettings):
         own = self.wearers.get(wearer)
         return own.timezone if own is not None and own.timezone is not None else self.gateway.timezone
 
+    def rules_of(self, wearer: str) -> Rules:
+        """Thresholds for a wearer. Raises `BadInputError` naming what no rule knows or allows."""
+        rules = Rules().override(self.rules)
+        own = self.wearers.get(wearer)
+        if own is None or not own.rules:
+            return rules
+        try:
+            return rules.override(own.rules)
+        except BadInputError as error:
+            raise BadInputError(f"wearers.{wearer}.{error}") from None
+
     def min_severity(self, wearer: str) -> Severity:
         """Least severity told as an event for a wearer."""
         own = self.wearers.get(wearer)
@@ -302,7 +315,8 @@ def parse(text: str, path: Path) -> Config:
     except SettingsError as error:
         raise BadInputError(f"environment: {error}") from None
     try:
-        Rules().override(config.rules)
+        for wearer in ("", *config.wearers):
+            config.rules_of(wearer)
     except BadInputError as error:
         raise BadInputError(f"{path}: {error}") from None
     folder = path.parent

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 
 import structlog
@@ -38,24 +39,16 @@ class Gateway:
         """
         self.config = config
         self.clock = clock
-        self.rules = Rules().override(config.rules)
         wanted = config.encoder
         card, self.precision = choose_card(wanted.model, wanted.precision, wanted.provider)
         self.encoder = Encoder(card, provider=wanted.provider, threads=wanted.threads)
         self.writer = Writer(state)
         self.reader = open_readonly(state)
-        version = {
-            "encoder": self.encoder.card.checkpoint,
-            "weights_sha256": self.encoder.card.sha256,
-            "rules_hash": rules_hash(self.rules),
-            "code_version": __version__,
-            "provider": f"{self.encoder.choice.name}, {self.encoder.runtime}",
-        }
-        now_ns = clock.utc_ns()
-        analysis_id = self.writer.submit(lambda conn: findings.ensure_analysis(conn, version, now_ns)).result()
-        self.analysis = f"{version['encoder']}/{version['rules_hash']}/{__version__}"
-        self.teller = Teller(config, self.analysis)
-        self.analyst = Analyst(self.reader, self.writer, self.encoder, self.rules, clock, self._tell, analysis_id)
+        self._analyses: dict[str, int] = {}
+        self.teller = Teller(config, self.analysis_name)
+        self.analyst = Analyst(
+            self.reader, self.writer, self.encoder, self.rules_of, clock, self._tell, self._analysis_of
+        )
         self.on_stored: Callable[[Stored], None] = lambda stored: None
         self.intake = self.new_intake("live", lambda stored: self.on_stored(stored))
         self.on_analysed: Callable[[], None] = lambda: None
@@ -63,6 +56,31 @@ class Gateway:
         self._work = asyncio.Event()
         self.analyst.resume()
         self._work.set()
+
+    @cache  # noqa: B019 (as many as wearers, as long as the gateway)
+    def rules_of(self, wearer: str) -> Rules:
+        """Return the rules of a wearer."""
+        return self.config.rules_of(wearer)
+
+    def analysis_name(self, wearer: str) -> str:
+        """Return what reads the signal of a wearer: weights, rules, code."""
+        return f"{self.encoder.card.checkpoint}/{rules_hash(self.rules_of(wearer))}/{__version__}"
+
+    def _analysis_of(self, wearer: str) -> int:
+        """Return the id of the analysis that reads a wearer's signal; writes it if it is new."""
+        rules = rules_hash(self.rules_of(wearer))
+        if rules not in self._analyses:
+            version = {
+                "encoder": self.encoder.card.checkpoint,
+                "weights_sha256": self.encoder.card.sha256,
+                "rules_hash": rules,
+                "code_version": __version__,
+                "provider": f"{self.encoder.choice.name}, {self.encoder.runtime}",
+            }
+            now_ns = self.clock.utc_ns()
+            job = self.writer.submit(lambda conn: findings.ensure_analysis(conn, version, now_ns))
+            self._analyses[rules] = job.result()
+        return self._analyses[rules]
 
     def new_intake(self, source: str, on_stored: Callable[[Stored], None]) -> Intake:
         """Return an intake for a "live" source or an "import"; two sources never share a device."""

@@ -95,7 +95,7 @@ class Reanalysis:
                 "wearer": wearer,
                 "recordings": len(spans),
                 "read_s": seconds,
-                "analysis": self._gateway.analysis,
+                "analysis": self._gateway.analysis_name(wearer),
                 "events": {kind: news[kind] for kind in ("new", "changed", "replaced", "retracted")},
             }
 

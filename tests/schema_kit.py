@@ -23,7 +23,9 @@ def schema_sql(conn: Connection) -> str:
         "SELECT sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'alembic%' AND name NOT LIKE 'sqlite_%'"
         " ORDER BY type DESC, name"
     )
-    statements = (re.sub(r'^CREATE TABLE "(\w+)"', r"CREATE TABLE \1", row.sql) for row in rows)  # quoted once renamed
+    # a column that was added stands on the line of the one before it
+    lines = (re.sub(r", (\w+ [A-Z]+\b)", r",\n\t\1", row.sql) for row in rows)
+    statements = (re.sub(r'^CREATE TABLE "(\w+)"', r"CREATE TABLE \1", sql) for sql in lines)  # quoted once renamed
     return "".join(f"{sql.replace(', ' + chr(10), ',' + chr(10))};\n\n" for sql in statements)
 
 

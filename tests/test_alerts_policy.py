@@ -126,7 +126,7 @@ def test_updates_keep_their_interval(kind: str, since_s: int, told_severity: Any
 
 
 def test_the_teller_remembers() -> None:
-    teller = Teller(configured(alerts=Alerts(update_interval_s=30)), "v")
+    teller = Teller(configured(alerts=Alerts(update_interval_s=30)), lambda wearer: "v")
     kinds = [
         (0, change(severity="info")),
         (10, change("update", revision=2)),

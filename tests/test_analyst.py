@@ -15,12 +15,13 @@ from sqlalchemy import select, update
 
 from edge.chunk import MISSING, Chunk, Delivery
 from edge.clock import ManualClock
-from edge.config import Config
+from edge.config import Config, Wearer
 from edge.errors import AnyecgError
 from edge.gateway import Gateway
 from edge.importing import chunks, import_record
+from edge.rhythm.rules import Rules, rules_hash
 from edge.sources.record import Record, read_record
-from edge.store import tables
+from edge.store import queries, tables
 
 
 @contextlib.asynccontextmanager
@@ -174,3 +175,26 @@ def test_other_rules_read_anew_and_tell_nobody(ecg_data: Path, tmp_path: Path) -
     told_again, other_rules = asyncio.run(feed(Config(rules={"pause": {"min_s": 2.5}})))
     assert other_rules != rules
     assert told_again == told
+
+
+def test_each_wearer_is_read_by_rules_of_their_own(ecg_data: Path, tmp_path: Path) -> None:
+    record = cut(read_record(ecg_data / "mitdb/200"), 200)
+    own = Config(wearers={"anna": Wearer(rules={"ectopy_rate": {"enabled": False}})})
+
+    async def feed() -> dict[str, tuple[set[str], str]]:
+        async with running(tmp_path, own) as gateway:
+            for wearer in ("anna", "ben"):
+                await accept(gateway, [replace(chunk, wearer=wearer) for chunk in parts_of(record)])
+            await settled(gateway)
+            found = {}
+            with gateway.reader.connect() as conn:
+                for wearer in ("anna", "ben"):
+                    rows = queries.findings(conn, wearer=wearer)
+                    hashes = select(tables.analysis.c.rules_hash).where(tables.analysis.c.id == rows[0]["analysis_id"])
+                    found[wearer] = ({row["rule"] for row in rows}, conn.execute(hashes).scalar_one())
+            return found
+
+    found = asyncio.run(feed())
+    assert found["ben"][0] - found["anna"][0] == {"ectopy_rate"}
+    assert found["ben"][1] == rules_hash(Rules())
+    assert found["anna"][1] == rules_hash(own.rules_of("anna")) != found["ben"][1]

@@ -198,3 +198,14 @@ def test_commands(tmp_path: Path) -> None:
     assert as_json["rules"] == {"pause": {"min_s": 2.5}}
     assert as_json["mqtt"]["password_file"] == str(tmp_path / "secret")
     assert json.loads(run(app, ["config", "schema"]).stdout) == schema()
+
+
+def test_rules_of_one_wearer(tmp_path: Path) -> None:
+    text = "[rules.pause]\nmin_s = 2.5\n[wearers.anna.rules.pause]\nurgent_s = 4\n[wearers.ben]\n"
+    settings = config.parse(text, tmp_path / "config.toml")
+    anna, ben = settings.rules_of("anna").pause, settings.rules_of("ben").pause
+    assert (anna.min_s, anna.urgent_s) == (2.5, 4)
+    assert (ben.min_s, ben.urgent_s) == (2.5, 3)
+    assert settings.rules_of("nobody") == settings.rules_of("ben")
+    with pytest.raises(BadInputError, match=r"config.toml: wearers.anna.rules.pause.min_s: 20 is outside 1 to 10"):
+        config.parse("[wearers.anna.rules.pause]\nmin_s = 20\n", tmp_path / "config.toml")

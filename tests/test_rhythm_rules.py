@@ -85,6 +85,52 @@ def vt_seconds(seconds: int, bpm: float) -> Script:
     return script.say("VT", 20, 20 + seconds)
 
 
+def pattern(cycle: str, times: int, bpm: float = 75, seconds: int = 240) -> Script:
+    """Beats of the classes of `cycle`, so often, from the 60th beat on."""
+    script = Script(seconds).train(0.4, seconds - 0.1, bpm)
+    for i, kind in enumerate(cycle * times, start=60):
+        script.beats[i] = (script.beats[i][0], kind)
+    return script
+
+
+def couplets(times: int, every: int = 20) -> Script:
+    script = sinus(300)
+    for n in range(times):
+        for i in (60 + every * n, 61 + every * n):
+            script.beats[i] = (script.beats[i][0], "V")
+    return script
+
+
+def s_run(count: int, bpm: float) -> Script:
+    start = 20.4
+    end = start + count * 60 / bpm
+    return Script(60).train(0.4, 20, 75).train(start, end - 0.01, bpm, "S").train(end + 0.3, 59.9, 75)
+
+
+def svta(seconds: int, bpm: float = 160) -> Script:
+    end = 20 + seconds
+    return Script(90).train(0.4, 20, 75).train(20.2, end, bpm).train(end + 0.3, 89.9, 75).say("SVTA", 20, end)
+
+
+def few(count: int, bpm: float) -> Script:
+    """So many beats at a rate that is none for long."""
+    end = 20.4 + (count - 0.5) * 60 / bpm
+    return Script(90).train(0.4, 20.3, 75).train(20.4, end, bpm).train(end + 0.2, 89.9, 75)
+
+
+def early_v(coupling_s: float, pause_s: float, at: tuple[int, ...] = (40,), bpm: float = 60) -> Script:
+    """Beats with a V beat so early after each of the named ones, and the next beat so long after it."""
+    script, now = Script(360), 0.4
+    for i in range(300):
+        script.beats.append((now, "N"))
+        if i in at:
+            script.beats.append((now + coupling_s, "V"))
+            now += coupling_s + pause_s
+        else:
+            now += 60 / bpm
+    return script
+
+
 def signal(name: str, seconds: int) -> Script:
     script = sinus(200)
     span = range(50, 50 + seconds)
@@ -122,8 +168,43 @@ CASES: list[Case] = [
     ("tachycardia just not fast", lambda: rate(149, 90), "tachycardia", None),
     ("tachycardia just not long", lambda: rate(153, 59), "tachycardia", None),
     ("tachycardia", lambda: rate(153, 65), "tachycardia", "advisory"),
-    ("couplet", lambda: v_run(2, 150), "vt", None),
-    ("three slow V", lambda: v_run(3, 118), "vt", None),
+    ("couplet is no VT", lambda: v_run(2, 150), "vt", None),
+    ("couplet", lambda: v_run(2, 150), "couplet", "info"),
+    ("three V are no couplet", lambda: v_run(3, 150), "couplet", None),
+    ("one V is no couplet", lambda: v_run(1, 75), "couplet", None),
+    ("three slow V are no VT", lambda: v_run(3, 118), "vt", None),
+    ("three slow V", lambda: v_run(3, 118), "run", "info"),
+    ("three fast V are no slow run", lambda: v_run(3, 123), "run", None),
+    ("four V just above 100", lambda: v_run(4, 104), "vt", None),
+    ("five V just above 100", lambda: v_run(5, 104), "vt", "urgent"),
+    ("five V just below 100", lambda: v_run(5, 97), "vt", None),
+    ("three S", lambda: s_run(3, 130), "svt", None),
+    ("four S", lambda: s_run(4, 130), "svt", "advisory"),
+    ("four slow S", lambda: s_run(4, 97), "svt", None),
+    ("SVTA too short", lambda: svta(5), "svt", None),
+    ("SVTA", lambda: svta(9), "svt", "advisory"),
+    ("SVTA too slow", lambda: svta(20, 96), "svt", None),
+    ("4 beats below 40", lambda: few(4, 38), "extreme_bradycardia", None),
+    ("5 beats below 40", lambda: few(5, 38), "extreme_bradycardia", "info"),
+    ("5 beats just above 40", lambda: few(5, 41), "extreme_bradycardia", None),
+    ("one long pause is no rate", lambda: silence(8), "extreme_bradycardia", None),
+    ("15 beats above 140", lambda: few(15, 145), "extreme_tachycardia", None),
+    ("18 beats above 140", lambda: few(18, 145), "extreme_tachycardia", "info"),
+    ("18 beats below 140", lambda: few(18, 138), "extreme_tachycardia", None),
+    ("bigeminy, 6 V", lambda: pattern("NV", 6), "bigeminy", None),
+    ("bigeminy, 7 V", lambda: pattern("NV", 7), "bigeminy", "info"),
+    ("trigeminy, 6 V", lambda: pattern("NNV", 6), "trigeminy", None),
+    ("trigeminy, 7 V", lambda: pattern("NNV", 7), "trigeminy", "info"),
+    ("trigeminy is no bigeminy", lambda: pattern("NNV", 20), "bigeminy", None),
+    ("bigeminy is no trigeminy", lambda: pattern("NV", 20), "trigeminy", None),
+    ("quadrigeminy is neither", lambda: pattern("NNNV", 20), "trigeminy", None),
+    ("two turns at a time", lambda: pattern("NVNVNNNNNN", 12), "bigeminy", None),
+    ("R on T", lambda: early_v(0.32, 1.35), "r_on_t", "info"),
+    ("early V without a pause", lambda: early_v(0.32, 0.68), "r_on_t", None),
+    ("two early V without a pause", lambda: early_v(0.32, 0.68, (40, 90)), "r_on_t", "info"),
+    ("two early V far apart", lambda: early_v(0.32, 0.68, (20, 340)), "r_on_t", None),
+    ("V not that early", lambda: early_v(0.36, 1.35), "r_on_t", None),
+    ("early V in a fast heart", lambda: early_v(0.19, 1.0, bpm=103), "r_on_t", None),
     ("three fast V", lambda: v_run(3, 123), "vt", "urgent"),
     ("V beats too fast to be true", lambda: v_run(6, 265), "vt", None),
     ("29 s of VT", lambda: v_run(73, 150), "vt", "urgent"),
@@ -212,6 +293,32 @@ def test_ectopy_stays_open_between_its_two_limits() -> None:
     (finding,) = play(script).findings("ectopy_rate")
     assert finding.end_sample / FS_HZ == pytest.approx(script.beats[388][0], abs=0.1)
     assert finding.evidence["v_beats"] == len(every)
+
+
+@pytest.mark.parametrize(("every", "count"), [(60, 1), (90, 2)])
+def test_couplets_within_the_merge_gap_are_one_finding(every: int, count: int) -> None:
+    found = play(couplets(2, every)).findings("couplet")
+    assert [f.evidence["couplets"] for f in found] == [2 // count] * count
+
+
+def test_bigeminy_counts_its_v_beats() -> None:
+    (finding,) = play(pattern("NV", 25)).findings("bigeminy")
+    assert finding.evidence == {"v_beats": 25, "max_per_min": 25, "threshold_per_min": 6}
+    assert (finding.end_sample - finding.start_sample) / FS_HZ == pytest.approx(48 * 0.8, abs=0.02)
+
+
+def test_svt_by_rhythm_and_by_beats_is_one_finding() -> None:
+    script = svta(20)
+    script.beats = [(t, "S" if 22 <= t < 38 else kind) for t, kind in script.beats]
+    (finding,) = play(script).findings("svt")
+    assert finding.evidence["max_bpm"] == pytest.approx(160, abs=2)
+    assert 30 < float(finding.evidence["s_beats"]) < 45
+
+
+@pytest.mark.parametrize(("low_bpm", "count"), [(42, 1), (46, 2)])
+def test_extreme_bradycardia_ends_only_at_its_higher_limit(low_bpm: float, count: int) -> None:
+    script = Script(150).train(0.4, 20.3, 75).train(20.4, 40, 38).train(40.2, 80, low_bpm).train(80.5, 110, 38)
+    assert len(play(script.train(110.5, 149.9, 75)).findings("extreme_bradycardia")) == count
 
 
 def test_many_pauses_are_one_finding() -> None:

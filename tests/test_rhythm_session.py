@@ -98,6 +98,36 @@ def test_state_is_small() -> None:
     assert len(single.dump()) < 2800
 
 
+def test_hrv_of_a_minute_is_that_of_its_normal_intervals() -> None:
+    rng = np.random.default_rng(3)
+    script, now = Script(300), 0.4
+    while now < 299.5:
+        script.beats.append((now, "N"))
+        now += 0.8 + rng.normal(0, 0.03)
+    for i in range(10, len(script.beats) - 5, 40):  # an early V beat with its pause: four intervals that are not NN
+        script.beats[i] = (script.beats[i][0] - 0.25, "V")
+    run = play(script)
+    times = np.array([beat.sample for beat in run.beats]) / FS_HZ
+    rr, kinds = np.diff(times), [beat.type for beat in run.beats]
+    normal = np.array([a == b == "N" for a, b in itertools.pairwise(kinds)])
+    for minute in run.trends[1:4]:
+        inside = (times[1:] >= 60 * minute.minute) & (times[1:] < 60 * minute.minute + 60)
+        nn = 1000 * rr[inside & normal]
+        steps = 1000 * np.diff(rr)[(inside & normal)[1:] & normal[:-1]]
+        assert minute.sdnn_ms == pytest.approx(nn.std(ddof=1), rel=0.02)
+        assert minute.rmssd_ms == pytest.approx(np.sqrt(np.mean(steps**2)), rel=0.02)
+    assert 25 < (run.trends[2].sdnn_ms or 0) < 40
+
+
+@pytest.mark.parametrize(
+    "script", [Script(120).train(0.4, 119, 75).say("AFIB", 0, 120), Script(120).train(0.4, 14, 75)]
+)
+def test_hrv_of_af_or_of_a_few_beats_is_not_known(script: Script) -> None:
+    for minute in play(script).trends:
+        assert minute.rmssd_ms is None
+        assert minute.sdnn_ms is None
+
+
 def garbage(seed: int, hops: int = 200) -> list[HopScores]:
     """Scores without sense: any value a network could give, any hole a device could leave."""
     rng = np.random.default_rng(seed)

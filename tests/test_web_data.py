@@ -104,7 +104,7 @@ def test_an_event_names_its_evidence_rule_thresholds_and_analysis(conn: Connecti
     assert event["evidence"] == {"hr_bpm": 110.0}
     assert event["analysis"]["encoder"]
     assert event["rule_table"]["meaning"]
-    assert review.rule_table("symptom", config) is None
+    assert review.rule_table("symptom", "anna", config) is None
     with pytest.raises(BadInputError, match="no event"):
         review.event(conn, "zzzzzz", config)
 

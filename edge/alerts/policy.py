@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -122,9 +122,10 @@ def event_document(
 class Teller:
     """`decide` with a memory: what was last told of each finding, so that updates keep their interval."""
 
-    def __init__(self, config: Config, analysis: str) -> None:
+    def __init__(self, config: Config, analysis_name: Callable[[str], str]) -> None:
+        """`analysis_name` says what reads the signal of a wearer."""
         self._config = config
-        self._analysis = analysis
+        self._analysis_name = analysis_name
         self._told: OrderedDict[str, Told] = OrderedDict()
 
     def messages(self, recording: Recorded, changes: Sequence[Change], now_ns: int) -> list[Message]:
@@ -134,10 +135,11 @@ class Teller:
         may be held back for one interval; `new` and `end` never are.
         """
         messages = []
+        analysis = self._analysis_name(recording.wearer)
         for change in changes:
             key = change.row["id"]
             told = self._told.get(key)
-            message = decide(change, recording, told, analysis=self._analysis, now_ns=now_ns, config=self._config)
+            message = decide(change, recording, told, analysis=analysis, now_ns=now_ns, config=self._config)
             if message is None:
                 continue
             messages.append(message)

@@ -13,9 +13,11 @@ NAMES = {
     "asystole": "No heartbeat seen",
     "bradycardia": "Slow heart rate",
     "tachycardia": "Fast heart rate",
+    "extreme_bradycardia": "Very slow heart rate over a few beats",
+    "extreme_tachycardia": "Very fast heart rate over a few beats",
     "ectopy_rate": "Many ventricular extra beats",
     "couplet": "Ventricular couplet",
-    "run": "Run of extra beats",
+    "run": "Run of slow ventricular beats",
     "bigeminy": "Bigeminy",
     "trigeminy": "Trigeminy",
     "r_on_t": "R-on-T beat",
@@ -26,6 +28,7 @@ NAMES = {
     "link_lost": "No data from the device",
     "battery_low": "Battery of the device is low",
     "recording_stopped": "The device has stopped recording",
+    "gateway_down": "The gateway was not running",
     "symptom": "Symptom noted",
 }
 

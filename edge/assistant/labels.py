@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edge.rhythm.events import RULES
+from edge.rhythm.events import RULES, SYSTEM_RULES
 
 BEAT_LABELS = {
     "pvc": ("V",),
@@ -27,9 +27,7 @@ TERMS = (
     *("strip", "holter", "lbbb", "rbbb", "paced", "st_segment", "t_wave", "p_wave", "r_peak", "readable", "coverage"),
 )
 """What the glossary explains."""
-SIGNAL_RULES = frozenset(
-    {"gap", "lead_off", "flat", "unreadable", "link_lost", "battery_low", "recording_stopped", "symptom"}
-)
+SIGNAL_RULES = frozenset({"gap", "lead_off", "flat", "unreadable", *SYSTEM_RULES, "symptom"})
 """Rules about the recording or the wearer's own doing: they rest on recorded, not on readable time."""
 
 SPOKEN = {
@@ -41,6 +39,8 @@ SPOKEN = {
     "asystole": ("episode of asystole", "episodes of asystole"),
     "bradycardia": ("episode of bradycardia", "episodes of bradycardia"),
     "tachycardia": ("episode of tachycardia", "episodes of tachycardia"),
+    "extreme_bradycardia": ("episode of very slow beats", "episodes of very slow beats"),
+    "extreme_tachycardia": ("episode of very fast beats", "episodes of very fast beats"),
     "ectopy_rate": ("period of frequent ventricular ectopy", "periods of frequent ventricular ectopy"),
     "couplet": ("couplet", "couplets"),
     "run": ("run of ectopic beats", "runs of ectopic beats"),
@@ -54,6 +54,7 @@ SPOKEN = {
     "link_lost": ("lost connection", "lost connections"),
     "battery_low": ("low-battery report", "low-battery reports"),
     "recording_stopped": ("stop of the recording", "stops of the recording"),
+    "gateway_down": ("time without the gateway", "times without the gateway"),
     "symptom": ("symptom mark", "symptom marks"),
     "pvc": ("ventricular ectopic beat", "ventricular ectopic beats"),
     "sve": ("supraventricular ectopic beat", "supraventricular ectopic beats"),

@@ -9,6 +9,8 @@ from edge.assistant.labels import ANY, GENERAL_LABELS
 from edge.assistant.period import find_phrases
 
 _LABEL_WORDS = (
+    ("extreme_bradycardia", r"extreme brady\w*|very slow beats"),
+    ("extreme_tachycardia", r"extreme tachy\w*|very fast beats"),
     ("svt", r"svts?|psvt|supra-?ventricular tachy\w*"),
     ("vf", r"v-?fib|vf|ventricular (?:fibrillation|flutter)"),
     ("vt", r"v-?tach|vt|ventricular tachy\w*"),
@@ -47,6 +49,7 @@ _LABEL_WORDS = (
     ("link_lost", r"(?:link|connection|bluetooth) (?:was )?lost|lost (?:link|connection)|disconnect\w*"),
     ("battery_low", r"battery|batteries"),
     ("recording_stopped", r"recording (?:ever )?stop(?:ped)?"),
+    ("gateway_down", r"gateway (?:was |ever )?(?:down|off|away|not running)"),
     ("symptom", r"symptoms?|button press\w*|pressed the button"),
     ("all_beats", r"(?:heart ?)?beats"),
 )

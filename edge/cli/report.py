@@ -45,7 +45,6 @@ def report(
     from edge.report.compose import compose
     from edge.report.holter import read_holter
     from edge.report.summary import as_json as figures
-    from edge.rhythm.rules import Rules
     from edge.store import queries
 
     if pdf is None and html is None and not as_json:
@@ -69,7 +68,7 @@ def report(
             numbers = {"a": figures(before, disguise), "b": figures(after, disguise)}
         else:
             config = load(state)
-            rules = Rules().override(config.rules)
+            rules = config.rules_of(wearer)
             card = Card.load(config.encoder.model).facts
             document = compose(conn, after, disguise, rules, card, disclose=disclose)
             numbers = figures(after, disguise)

@@ -39,18 +39,22 @@ def write_csv(conn: Connection, wearer: str, start_ns: int, end_ns: int, folder:
                 " ".join(f"{name}={value}" for name, value in sorted(evidence.items())),
             ]
 
+    rates = ["hr_bpm", "hr_min_bpm", "hr_max_bpm"]
+    varies = ["rmssd_ms", "sdnn_ms"]
+
     def trend_rows() -> Iterable[list[Any]]:
         for row in queries.trends(conn, wearer, start_ns, end_ns):
             yield [
                 hide.wearer,
                 devices[row["recording_id"]],
                 iso_utc(hide.time(row["utc_ns"])),
-                *("" if row[name] is None else round(row[name], 2) for name in ("hr_bpm", "hr_min_bpm", "hr_max_bpm")),
+                *("" if row[name] is None else round(row[name], 2) for name in rates),
                 *(row["beats"].get(kind, 0) for kind in BEAT_CLASSES),
                 round(row["recorded_s"], 3),
                 round(row["readable_s"], 3),
                 row["rhythm"],
                 round(row["af_s"], 3),
+                *("" if row[name] is None else round(row[name], 2) for name in varies),
             ]
 
     def beat_rows() -> Iterable[list[Any]]:
@@ -75,13 +79,12 @@ def write_csv(conn: Connection, wearer: str, start_ns: int, end_ns: int, folder:
             yield [hide.wearer, event, mark.kind, iso_utc(hide.time(mark.at_ns)), note, author, "yes" if undone else ""]
 
     times = ["start_utc", "end_utc", "duration_s"]
-    rates = ["hr_bpm", "hr_min_bpm", "hr_max_bpm"]
     covered = ["recorded_s", "readable_s", "rhythm", "af_s"]
     return [
         _write(
             folder / "events.csv", [*head, "event", "rule", "severity", *times, "verdict", "evidence"], event_rows()
         ),
-        _write(folder / "trends.csv", [*head, "minute_utc", *rates, *BEAT_CLASSES, *covered], trend_rows()),
+        _write(folder / "trends.csv", [*head, "minute_utc", *rates, *BEAT_CLASSES, *covered, *varies], trend_rows()),
         _write(folder / "beats.csv", [*head, "utc", "type", "confidence"], beat_rows()),
         _write(folder / "marks.csv", ["wearer", "event", "kind", "at_utc", "note", "author", "undone"], mark_rows()),
     ]

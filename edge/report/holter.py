@@ -22,13 +22,14 @@ from edge.report.ectopy import Pattern
 from edge.report.hrv import Hrv
 from edge.report.pieces import Piece, Span, days, hours, overlap, pieces
 from edge.report.series import Series, read_series
+from edge.rhythm.events import SYSTEM_RULES
 from edge.store import marks, queries, tables
 from edge.store.marks import Mark
 
 NS = queries.NS
 MINUTE_NS = queries.MINUTE_NS
 MAX_DAYS = 35
-SIGNAL_RULES = ("gap", "lead_off", "flat", "unreadable", "link_lost", "battery_low", "recording_stopped")
+SIGNAL_RULES = ("gap", "lead_off", "flat", "unreadable", *SYSTEM_RULES)
 UNREADABLE_RULES = ("lead_off", "flat", "unreadable")
 NOT_SINUS = ("af", "svt", "vt", "vf")
 """NN intervals are not taken from these."""

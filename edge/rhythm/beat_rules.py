@@ -1,7 +1,8 @@
-"""Rules that follow from beats and their absence: pause, asystole, bradycardia, tachycardia, ectopy rate."""
+"""Rules that follow from beats and their absence: pause, asystole, slow and fast rates, ectopy rate."""
 
 from __future__ import annotations
 
+import itertools
 from typing import ClassVar
 
 from edge.encoder.contract import MODEL_FS_HZ
@@ -96,13 +97,63 @@ def _rate_stretch(book: FindingBook, rule: str, limits: RateRule) -> Stretch:
     return Stretch(book, rule, limits.min_s, limits.bridge_s, measure="bpm", beyond=True)
 
 
+class ExtremeRates(Part):
+    """The rate over a few beats in a row: slow if every interval is, so that one pause is no rate; fast by the mean."""
+
+    STATE: ClassVar[tuple[str, ...]] = ("newest", "slowest_bpm", "fastest_bpm")
+
+    def __init__(self, book: FindingBook, rules: Rules) -> None:
+        self._book = book
+        self._slow, self._fast = rules.extreme_bradycardia, rules.extreme_tachycardia
+        self._keep = int(max(self._slow.beats, self._fast.beats))
+        self.newest: list[float] = []
+        """Positions of the newest beats of the unbroken chain."""
+        self.slowest_bpm = self.fastest_bpm = 0.0
+        """In the open findings."""
+
+    def beat(self, position: float, linked: bool) -> None:
+        """Take a beat; `linked` if an unbroken RR interval leads to it."""
+        self.newest = [*(self.newest[1 - self._keep :] if linked else []), position]
+        slow, fast = self._intervals(self._slow.beats), self._intervals(self._fast.beats)
+        slow_bpm = 60 / min(slow) if slow else None
+        fast_bpm = 60 * len(fast) / sum(fast) if fast else None
+        slow_open, fast_open = map(self._book.is_open, ("extreme_bradycardia", "extreme_tachycardia"))
+        if slow_bpm is not None and slow_bpm < (self._slow.off_bpm if slow_open else self._slow.limit_bpm):
+            self.slowest_bpm = min(self.slowest_bpm, slow_bpm) if slow_open else slow_bpm
+            evidence = {"min_bpm": round(self.slowest_bpm, 1), "threshold_bpm": self._slow.limit_bpm}
+            self._report("extreme_bradycardia", int(self._slow.beats), position, evidence)
+        if fast_bpm is not None and fast_bpm > (self._fast.off_bpm if fast_open else self._fast.limit_bpm):
+            self.fastest_bpm = max(self.fastest_bpm, fast_bpm) if fast_open else fast_bpm
+            evidence = {"max_bpm": round(self.fastest_bpm, 1), "threshold_bpm": self._fast.limit_bpm}
+            self._report("extreme_tachycardia", int(self._fast.beats), position, evidence)
+
+    def advance(self, now: float) -> None:
+        """Let time pass."""
+        self._book.expire("extreme_bradycardia", now)
+        self._book.expire("extreme_tachycardia", now)
+        if not self._book.is_open("extreme_bradycardia"):
+            self.slowest_bpm = 0.0
+        if not self._book.is_open("extreme_tachycardia"):
+            self.fastest_bpm = 0.0
+
+    def _report(self, rule: str, beats: int, position: float, evidence: dict[str, float]) -> None:
+        self._book.report(rule, self.newest[-beats], position + 1, position, evidence)
+
+    def _intervals(self, beats: float) -> list[float]:
+        """Return the RR intervals in seconds between the newest so many beats; none if the chain is shorter."""
+        newest = self.newest[-int(beats) :]
+        if len(newest) < int(beats):
+            return []
+        return [(b - a) / MODEL_FS_HZ for a, b in itertools.pairwise(newest)]
+
+
 class EctopyRate(Part):
     """Counts V beats in the newest 60 s."""
 
     STATE: ClassVar[tuple[str, ...]] = ("newest", "beats", "most")
 
-    def __init__(self, book: FindingBook, limits: EctopyRule) -> None:
-        self._book, self._limits = book, limits
+    def __init__(self, book: FindingBook, limits: EctopyRule, rule: str = "ectopy_rate") -> None:
+        self._book, self._limits, self._rule = book, limits, rule
         self._on, self._off = int(limits.per_min) + 1, int(limits.off_per_min)
         self.newest: list[float] = []
         """V beats of the newest 60 s; the refractory period keeps them below 320."""
@@ -115,16 +166,16 @@ class EctopyRate(Part):
         self.advance(position)
         self.newest.append(position)
         count = len(self.newest)
-        opened = self._book.is_open("ectopy_rate")
+        opened = self._book.is_open(self._rule)
         if count < (self._off if opened else self._on):
             return
         self.beats, self.most = (self.beats + 1, max(self.most, count)) if opened else (count, count)
         evidence = {"v_beats": self.beats, "max_per_min": self.most, "threshold_per_min": self._limits.per_min}
-        self._book.report("ectopy_rate", self.newest[0], position + 1, position, evidence)
+        self._book.report(self._rule, self.newest[0], position + 1, position, evidence)
 
     def advance(self, now: float) -> None:
         """Let time pass."""
         self.newest = [position for position in self.newest if now - position < 60 * MODEL_FS_HZ]
-        self._book.expire("ectopy_rate", now)
-        if not self._book.is_open("ectopy_rate"):
+        self._book.expire(self._rule, now)
+        if not self._book.is_open(self._rule):
             self.beats = self.most = 0

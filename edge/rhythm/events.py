@@ -10,10 +10,14 @@ Severity = Literal["info", "advisory", "urgent", "critical"]
 SEVERITIES: tuple[Severity, ...] = ("info", "advisory", "urgent", "critical")
 
 RULES = (
-    *("af", "svt", "vt", "vf", "pause", "asystole", "bradycardia", "tachycardia", "ectopy_rate"),
-    *("couplet", "run", "bigeminy", "trigeminy", "r_on_t"),
-    *("gap", "lead_off", "flat", "unreadable", "link_lost", "battery_low", "recording_stopped", "symptom"),
+    *("af", "svt", "vt", "vf", "pause", "asystole", "bradycardia", "tachycardia"),
+    *("extreme_bradycardia", "extreme_tachycardia"),
+    *("ectopy_rate", "couplet", "run", "bigeminy", "trigeminy", "r_on_t"),
+    *("gap", "lead_off", "flat", "unreadable", "link_lost", "battery_low", "recording_stopped", "gateway_down"),
+    "symptom",
 )
+SYSTEM_RULES = ("link_lost", "battery_low", "recording_stopped", "gateway_down")
+"""Found by the gateway's clock, not in the signal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,10 @@ class TrendMinute:
     rhythm: str
     """The rhythm of most readable seconds, "" if none was readable."""
     af_s: float
+    rmssd_ms: float | None = None
+    """Of successive NN intervals (see `edge.rhythm.trends`); None with fewer than 20 of them."""
+    sdnn_ms: float | None = None
+    """Standard deviation of the NN intervals; None with fewer than 20."""
 
 
 @dataclass(frozen=True, slots=True)

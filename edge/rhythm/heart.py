@@ -20,11 +20,15 @@ _FRESH_S = 15.0
 class Heart(Part):
     """What the newest beats say. A break (gap, noise) or a faint peak ends the chain."""
 
-    STATE: ClassVar[tuple[str, ...]] = ("last", "ends", "rr_s", "silent_from", "after", "asystole", "silent_s")
+    STATE: ClassVar[tuple[str, ...]] = (
+        *("last", "kind", "ends", "rr_s", "silent_from", "after", "asystole", "silent_s"),
+    )
 
     def __init__(self) -> None:
         self.last: float | None = None
         """The newest beat, if nothing has broken the chain since; model-rate samples."""
+        self.kind = ""
+        """AAMI class of the newest beat."""
         self.ends: list[float] = []
         """Where the newest RR intervals ended."""
         self.rr_s: list[float] = []

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 from edge.errors import BadInputError
 from edge.rhythm.events import SEVERITIES, Severity
 
-FORMAT = 1
+FORMAT = 2
 """Part of the hash: raise it when the code reads the same thresholds differently."""
 
 
@@ -145,11 +145,13 @@ class VtRule(Rule):
     meaning: ClassVar[str] = (
         "`min_beats` V beats in a row faster than `min_bpm` (but not than `max_bpm`: nothing beats like that), or "
         "seconds that the encoder reads as VT or VF for `rhythm_s` while peaks of the R-peak score, faint ones too, "
-        "come faster than `rhythm_bpm` or next to no beats are found. A bout longer than `sustained_s`, without a "
-        "break of more than 2 s, makes it critical."
+        "come faster than `rhythm_bpm` or next to no beats are found. `slow_beats` V beats in a row faster than "
+        "`slow_bpm` count as well. A bout longer than `sustained_s`, without a break of more than 2 s, makes it "
+        "critical."
     )
     source: ClassVar[str] = (
-        "NSVT: 3 beats > 120 bpm, sustained: > 30 s (ACC/AHA/ESC); CardioNet: > 100 bpm; `rhythm_score`: validation "
+        "NSVT: 3 beats > 120 bpm, sustained: > 30 s (ACC/AHA/ESC); slow: ≥ 5 beats > 100 bpm (ICU challenge 2015; "
+        "CardioNet: > 4 beats > 100 bpm); `rhythm_score`: validation "
         "(vfdb 421 423 and the even records of cinc2015: fewest false findings without losing a true one)"
     )
     severity: Severity = "urgent"
@@ -157,11 +159,28 @@ class VtRule(Rule):
     min_beats: float = _limit(3, "beats", "V beats in a row", 3, 30)
     min_bpm: float = _limit(120, "bpm", "rate over the newest `min_beats` V beats must be above", 60, 250)
     max_bpm: float = _limit(250, "bpm", "faster peaks than this are noise", 150, 350)
+    slow_beats: float = _limit(5, "beats", "V beats in a row for the slower limit", 3, 30)
+    slow_bpm: float = _limit(100, "bpm", "rate over the newest `slow_beats` V beats must be above", 60, 250)
     min_confidence: float = _limit(0.5, "", "mean confidence of these beats", 0, 1)
     rhythm_score: float = _limit(0.8, "", "P(VT) + P(VF) of a VT second", 0, 1)
     rhythm_s: float = _limit(3, "s", "VT seconds before it opens", 1, 60)
     rhythm_bpm: float = _limit(120, "bpm", "beats during VT seconds must be faster", 60, 250)
     sustained_s: float = _limit(30, "s", "an uninterrupted bout longer than this is critical", 3, 600)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SvtRule(Rule):
+    """Supraventricular tachycardia."""
+
+    meaning: ClassVar[str] = (
+        "`min_beats` S beats in a row faster than `min_bpm`, or `rhythm_s` in a row of the rhythm SVTA at such a rate. "
+        "Inside AF there is none: no beat is called S there."
+    )
+    source: ClassVar[str] = "≥ 4 beats > 100 bpm (Zio reports); seconds of SVTA: our choice"
+    merge_s: float = _limit(30, "s", _MERGE, 0, 3600)
+    min_beats: float = _limit(4, "beats", "S beats in a row", 3, 30)
+    min_bpm: float = _limit(100, "bpm", "the rate must be above", 60, 250)
+    rhythm_s: float = _limit(6, "s", "seconds of SVTA before it opens", 1, 60)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -248,6 +267,39 @@ class TachycardiaRule(RateRule):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ExtremeRule(Rule):
+    """A rate beyond a limit over a few beats."""
+
+    severity: Severity = "info"
+    beats: float = _limit(5, "beats", "beats in a row over which the rate is taken", 3, 30)
+    limit_bpm: float = _limit(0, "bpm", "the limit", 10, 300)
+    off_bpm: float = _limit(0, "bpm", "the rate must come back to this to end it", 10, 300)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExtremeBradycardiaRule(ExtremeRule):
+    """A few very slow beats."""
+
+    meaning: ClassVar[str] = (
+        "Every RR interval of `beats` beats in a row slower than `limit_bpm`. Common in sleep, so info."
+    )
+    source: ClassVar[str] = "< 40 bpm over 5 beats (ICU challenge 2015); severity: our choice"
+    limit_bpm: float = _limit(40, "bpm", "the rate must be below", 10, 100)
+    off_bpm: float = _limit(43, "bpm", "a rate of this or more ends it", 10, 110)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExtremeTachycardiaRule(ExtremeRule):
+    """A few very fast beats."""
+
+    meaning: ClassVar[str] = "Mean rate of `beats` beats in a row above `limit_bpm`. Common in exercise, so info."
+    source: ClassVar[str] = "> 140 bpm over 17 beats (ICU challenge 2015); severity: our choice"
+    beats: float = _limit(17, "beats", "beats in a row over which the rate is taken", 3, 30)
+    limit_bpm: float = _limit(140, "bpm", "the rate must be above", 60, 300)
+    off_bpm: float = _limit(135, "bpm", "a rate of this or less ends it", 60, 300)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class EctopyRule(Rule):
     """Many ventricular beats."""
 
@@ -256,6 +308,83 @@ class EctopyRule(Rule):
     per_min: float = _limit(8, "1/min", "more V beats than this within 60 s", 1, 100)
     off_per_min: float = _limit(6, "1/min", "V beats within 60 s that keep it open", 1, 100)
     merge_s: float = _limit(60, "s", _MERGE, 0, 3600)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoupletRule(Rule):
+    """Two ventricular beats in a row."""
+
+    meaning: ClassVar[str] = "Two V beats in a row, not three; the next couplet within `merge_s` is the same finding."
+    source: ClassVar[str] = "2017 ISHNE-HRS consensus on ambulatory ECG; severity: our choice"
+    severity: Severity = "info"
+    merge_s: float = _limit(60, "s", "the next couplet within this is the same finding", 0, 3600)
+    min_confidence: float = _limit(0.5, "", "mean confidence of the two beats", 0, 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRule(Rule):
+    """Ventricular beats in a row that are no tachycardia."""
+
+    meaning: ClassVar[str] = (
+        "`min_beats` V beats in a row, the newest `min_beats` of them no faster than `max_bpm`; faster ones are `vt`."
+    )
+    source: ClassVar[str] = "≥ 3 beats: 2017 ISHNE-HRS consensus on ambulatory ECG; severity: our choice"
+    severity: Severity = "info"
+    merge_s: float = _limit(30, "s", _MERGE, 0, 3600)
+    min_beats: float = _limit(3, "beats", "V beats in a row", 3, 30)
+    max_bpm: float = _limit(120, "bpm", "a faster run is VT", 60, 250)
+    min_confidence: float = _limit(0.5, "", "mean confidence of these beats", 0, 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GeminyRule(EctopyRule):
+    """V beats that keep their turn."""
+
+    source: ClassVar[str] = (
+        "three times in a row: 2017 ISHNE-HRS consensus on ambulatory ECG; > 6 per minute: CardioNet; severity: our "
+        "choice, `ectopy_rate` tells as much"
+    )
+    severity: Severity = "info"
+    per_min: float = _limit(6, "1/min", "more V beats of the pattern than this within 60 s", 1, 100)
+    off_per_min: float = _limit(4, "1/min", "V beats of the pattern within 60 s that keep it open", 1, 100)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BigeminyRule(GeminyRule):
+    """Every other beat ventricular."""
+
+    meaning: ClassVar[str] = (
+        "N and V in turn, three times at least: more than `per_min` such V beats within 60 s; stays while there are "
+        "`off_per_min`."
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrigeminyRule(GeminyRule):
+    """Every third beat ventricular."""
+
+    meaning: ClassVar[str] = (
+        "Two N and one V in turn, three times at least: more than `per_min` such V beats within 60 s; stays while "
+        "there are `off_per_min`."
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ROnTRule(Rule):
+    """A ventricular beat on the T wave before it."""
+
+    meaning: ClassVar[str] = (
+        "A V beat that comes within `coupling` of the mean interval between normal beats and is followed by `pause` of "
+        "it, or two without that pause within 5 min. Not at rates above `max_bpm`, where that interval is too short "
+        "to find a beat in."
+    )
+    source: ClassVar[str] = "after the bedside definition of Philips' ST/AR arrhythmia algorithm; severity: our choice"
+    severity: Severity = "info"
+    merge_s: float = _limit(60, "s", "the next one within this is the same finding", 0, 3600)
+    coupling: float = _limit(0.34, "share", "of the mean interval between normal beats", 0.1, 0.6)
+    pause: float = _limit(1.25, "share", "of the mean interval: the pause after it", 1, 2)
+    max_bpm: float = _limit(100, "bpm", "not at faster rates", 40, 150)
+    min_confidence: float = _limit(0.5, "", "confidence of the beat", 0, 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -317,13 +446,21 @@ class Rules:
     rhythm: RhythmLimits = RhythmLimits()
     wearer: WearerLimits = WearerLimits()
     af: AfRule = AfRule()
+    svt: SvtRule = SvtRule()
     vt: VtRule = VtRule()
     vf: VfRule = VfRule()
     pause: PauseRule = PauseRule()
     asystole: AsystoleRule = AsystoleRule()
     bradycardia: BradycardiaRule = BradycardiaRule()
     tachycardia: TachycardiaRule = TachycardiaRule()
+    extreme_bradycardia: ExtremeBradycardiaRule = ExtremeBradycardiaRule()
+    extreme_tachycardia: ExtremeTachycardiaRule = ExtremeTachycardiaRule()
     ectopy_rate: EctopyRule = EctopyRule()
+    couplet: CoupletRule = CoupletRule()
+    run: RunRule = RunRule()
+    bigeminy: BigeminyRule = BigeminyRule()
+    trigeminy: TrigeminyRule = TrigeminyRule()
+    r_on_t: ROnTRule = ROnTRule()
     gap: GapRule = GapRule()
     lead_off: LeadOffRule = LeadOffRule()
     flat: FlatRule = FlatRule()
@@ -365,7 +502,13 @@ _ORDERED = (
     ("bradycardia.limit_bpm", "bradycardia.off_bpm"),
     ("tachycardia.off_bpm", "tachycardia.limit_bpm"),
     ("vt.min_bpm", "vt.max_bpm"),
+    ("vt.min_beats", "vt.slow_beats"),
+    ("vt.slow_bpm", "vt.min_bpm"),
+    ("extreme_bradycardia.limit_bpm", "extreme_bradycardia.off_bpm"),
+    ("extreme_tachycardia.off_bpm", "extreme_tachycardia.limit_bpm"),
     ("ectopy_rate.off_per_min", "ectopy_rate.per_min"),
+    ("bigeminy.off_per_min", "bigeminy.per_min"),
+    ("trigeminy.off_per_min", "trigeminy.per_min"),
 )
 
 

@@ -7,16 +7,18 @@ from typing import Any, ClassVar
 
 from edge.encoder.contract import AHEAD_S, BEAT_CLASSES, HOP_S, MODEL_FS_HZ, RHYTHMS, HopScores
 from edge.rhythm import state as rhythm_state
-from edge.rhythm.beat_rules import EctopyRate, RateRules, SilenceRules
+from edge.rhythm.beat_rules import EctopyRate, ExtremeRates, RateRules, SilenceRules
 from edge.rhythm.book import FindingBook
 from edge.rhythm.events import Beat, Current, HopResult, RhythmSpan
 from edge.rhythm.heart import Heart
 from edge.rhythm.label import AF, RhythmLabel
+from edge.rhythm.patterns import BeatPatterns
 from edge.rhythm.peaks import BeatFinder, Peak
 from edge.rhythm.rules import Rules, SignalRule, rules_hash
 from edge.rhythm.seconds import Second, SignalJudge
 from edge.rhythm.state import Part
 from edge.rhythm.stretch import Stretch
+from edge.rhythm.supraventricular import SvtDetector
 from edge.rhythm.trends import TrendMeter
 from edge.rhythm.ventricular import RecentPeaks, VfDetector, VtDetector
 from edge.rhythm.wearer import Wearer
@@ -68,7 +70,10 @@ class RhythmSession:
         self._book = FindingBook(recording_key, rules, self._sample)
         self._silence = SilenceRules(self._book, rules, self._heart)
         self._rates = RateRules(self._book, rules)
+        self._extremes = ExtremeRates(self._book, rules)
         self._ectopy = EctopyRate(self._book, rules.ectopy_rate)
+        self._patterns = BeatPatterns(self._book, rules)
+        self._svt = SvtDetector(self._book, rules.svt)
         self._peaks = RecentPeaks()
         self._vt = VtDetector(self._book, rules.vt, self._peaks)
         self._vf = VfDetector(self._book, rules.vf, self._peaks)
@@ -81,7 +86,7 @@ class RhythmSession:
         self._parts: list[Part] = [
             *(self._progress, self._judge, self._finder, self._label, self._heart, self._book, self._silence),
             *(self._rates, self._ectopy, self._peaks, self._vt, self._vf.stretch, self._af, *self._signals.values()),
-            *(self._trends, self._wearer),
+            *(self._trends, self._wearer, self._extremes, self._svt, *self._patterns.parts),
         ]
         if state is not None:
             rhythm_state.restore(state, self._identity, self._parts)
@@ -188,6 +193,8 @@ class RhythmSession:
             if second.signal == signal:
                 stretch.add(second.start, second.end)
         self._count_af(second)
+        in_svt = rhythm == "SVTA" and self._label.newest_in_force
+        self._svt.second(second, in_svt, heart.rate_bpm())
         return [] if closed is None else [self._span(closed)]
 
     def _count_af(self, second: Second) -> None:
@@ -213,7 +220,7 @@ class RhythmSession:
             self._heart.break_at(None)
         else:
             self._wait(end, af)
-        for rule in (self._rates, self._ectopy, self._vt):
+        for rule in (self._rates, self._extremes, self._ectopy, self._patterns, self._svt, self._vt):
             rule.advance(end)
         self._progress.pending = []
 
@@ -228,6 +235,7 @@ class RhythmSession:
             self._peaks.faint(position)
             self._heart.break_at(position)
             return []
+        before = self._heart.kind
         rr_s = self._heart.beat(position)
         scores = self._wearer.weigh(position, peak.around, rr_s, peak.score, peak.beat, af)
         if af:
@@ -236,13 +244,18 @@ class RhythmSession:
         confidence = peak.score * scores[kind]
         self._vt.beat(position, kind == _V, confidence, rr_s is not None)
         self._peaks.beat(position, confidence, kind == _N and peak.morphology == "narrow")
+        self._extremes.beat(position, rr_s is not None)
         if kind == _V:
             self._ectopy.beat(position)
+        letter = BEAT_CLASSES[kind]
+        self._heart.kind = letter
+        self._patterns.beat(position, letter, rr_s, confidence)
+        self._svt.beat(position, kind == _S, rr_s is not None)
         bpm = self._heart.rate_bpm()
         if rr_s is not None and bpm is not None:
             self._rates.interval(position - rr_s * MODEL_FS_HZ, position, bpm)
-        self._trends.beat(position, BEAT_CLASSES[kind], rr_s)
-        return [Beat(self._sample(position), BEAT_CLASSES[kind], confidence, peak.morphology)]
+        self._trends.beat(position, letter, rr_s, normal=not af and letter == before == "N")
+        return [Beat(self._sample(position), letter, confidence, peak.morphology)]
 
     def _ventricular(self, second: Second) -> None:
         """Judge a second for VF and VT once the beats in it are (all but the newest) known."""

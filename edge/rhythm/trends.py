@@ -1,7 +1,13 @@
-"""Per-minute figures of a recording."""
+"""Per-minute figures of a recording.
+
+Heart rate variability over one minute: RMSSD and SDNN of NN intervals (Task Force of the ESC and the NASPE, Circulation
+93:1043, 1996). An RR interval is NN if both its beats are N, not in AF, it lasts 0.4 to 2.0 s and differs by no more
+than 20 % from the mean of the five intervals between N beats before it (the report's filter looks ahead as well).
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -14,21 +20,31 @@ from edge.rhythm.state import Part
 _MIN_RR = 5
 _SETTLE = 16
 """Model-rate samples by which an R peak can lie before its frame: a minute waits for them."""
-_N, _SUM, _NEWEST, _LOW, _HIGH, _BEATS, _READABLE, _RECORDED, _RHYTHMS, _AF = range(10)
+_MIN_NN = 20
+_AROUND = 5
+_DEVIATION = 0.2
+_SHORTEST_S, _LONGEST_S = 0.4, 2.0
+_N, _SUM, _NEWEST, _LOW, _HIGH, _BEATS, _READABLE, _RECORDED, _RHYTHMS, _AF, _NN, _STEPS = range(12)
+"""`_NN` is [count, sum, sum of squares] in seconds, `_STEPS` [count, sum of squares] of their differences."""
 
 
 class TrendMeter(Part):
     """Adds beats, RR intervals and seconds up to minutes and gives each minute once, in order."""
 
-    STATE: ClassVar[tuple[str, ...]] = ("next_minute", "minutes")
+    STATE: ClassVar[tuple[str, ...]] = ("next_minute", "minutes", "before", "nn")
 
     def __init__(self, minute_of: Callable[[float], int]) -> None:
         self._minute_of = minute_of
         self.next_minute = 0
         self.minutes: dict[int, list[Any]] = {}
+        self.before: list[float] = []
+        """The newest intervals between N beats of the unbroken chain, at most five."""
+        self.nn = 0.0
+        """The newest of them if it was an NN interval, else 0."""
 
-    def beat(self, position: float, type_: str, rr_s: float | None) -> None:
-        """Take a beat and the RR interval that ends with it."""
+    def beat(self, position: float, type_: str, rr_s: float | None, normal: bool = False) -> None:
+        """Take a beat, the RR interval that ends with it, and whether that lies between N beats of no AF."""
+        self._vary(self._minute(self._minute_of(position)), rr_s if normal else None)
         minute = self._minute(self._minute_of(position))
         minute[_BEATS][BEAT_CLASSES.index(type_)] += 1
         if rr_s is None:
@@ -39,6 +55,21 @@ class TrendMeter(Part):
         if minute[_N] >= _MIN_RR:
             mean = sum(minute[_NEWEST]) / _MIN_RR
             minute[_LOW], minute[_HIGH] = min(minute[_LOW], mean), max(minute[_HIGH], mean)
+
+    def _vary(self, minute: list[Any], interval_s: float | None) -> None:
+        if interval_s is None:
+            self.before, self.nn = [], 0.0
+            return
+        around_s = sum(self.before) / len(self.before) if self.before else interval_s
+        self.before = [*self.before[1 - _AROUND :], interval_s]
+        is_nn = _SHORTEST_S <= interval_s <= _LONGEST_S and abs(interval_s - around_s) <= _DEVIATION * around_s
+        if is_nn:
+            count, total, squares = minute[_NN]
+            minute[_NN] = [count + 1, total + interval_s, squares + interval_s**2]
+            if self.nn:
+                steps, squares = minute[_STEPS]
+                minute[_STEPS] = [steps + 1, squares + (interval_s - self.nn) ** 2]
+        self.nn = interval_s if is_nn else 0.0
 
     def second(self, second: Second, rhythm: str) -> None:
         """Take a second and the rhythm in force."""
@@ -68,7 +99,20 @@ class TrendMeter(Part):
 
     def _minute(self, number: int) -> list[Any]:
         if number not in self.minutes:
-            self.minutes[number] = [0, 0.0, [], 1e9, 0.0, [0] * len(BEAT_CLASSES), 0.0, 0.0, {}, 0.0]
+            self.minutes[number] = [
+                0,
+                0.0,
+                [],
+                1e9,
+                0.0,
+                [0] * len(BEAT_CLASSES),
+                0.0,
+                0.0,
+                {},
+                0.0,
+                [0, 0.0, 0.0],
+                [0, 0.0],
+            ]
         return self.minutes[number]
 
     def _close(self) -> TrendMinute:
@@ -78,6 +122,8 @@ class TrendMeter(Part):
         self.next_minute += 1
         known = row[_N] >= _MIN_RR
         hr_bpm = 60 * row[_N] / row[_SUM] if known else None
+        (nn, total_s, squares), (steps, step_squares) = row[_NN], row[_STEPS]
+        varies = nn >= _MIN_NN and steps > 0
         return TrendMinute(
             minute=number,
             hr_bpm=hr_bpm,
@@ -88,4 +134,6 @@ class TrendMeter(Part):
             recorded_s=row[_RECORDED],
             rhythm=max(sorted(row[_RHYTHMS]), key=row[_RHYTHMS].__getitem__, default=""),
             af_s=row[_AF],
+            rmssd_ms=1000 * math.sqrt(step_squares / steps) if varies else None,
+            sdnn_ms=1000 * math.sqrt(max(squares - total_s**2 / nn, 0.0) / (nn - 1)) if varies else None,
         )

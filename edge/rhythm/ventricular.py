@@ -107,17 +107,21 @@ class VtDetector(Part):
         if not v:
             self.run = []
             return
-        need = int(self._limits.min_beats)
-        self.run = [*(self.run[-need + 1 :] if linked else []), [position, confidence]]
-        if len(self.run) < need:
-            return
-        first = self.run[0][0]
-        bpm = 60 * (need - 1) * MODEL_FS_HZ / (position - first)
-        confidence = sum(c for _, c in self.run) / need
-        if self._limits.min_bpm < bpm <= self._limits.max_bpm and confidence >= self._limits.min_confidence:
-            self.v_beats += sum(p > self.v_to for p, _ in self.run)
-            self.v_to = position
-            self._positive(first, position + 1, position, bpm, self._limits.min_bpm)
+        limits = self._limits
+        keep = int(max(limits.min_beats, limits.slow_beats))
+        self.run = [*(self.run[-keep + 1 :] if linked else []), [position, confidence]]
+        for need, min_bpm in ((int(limits.min_beats), limits.min_bpm), (int(limits.slow_beats), limits.slow_bpm)):
+            newest = self.run[-need:]
+            if len(newest) < need:
+                continue
+            first = newest[0][0]
+            bpm = 60 * (need - 1) * MODEL_FS_HZ / (position - first)
+            confidence = sum(c for _, c in newest) / need
+            if min_bpm < bpm <= limits.max_bpm and confidence >= limits.min_confidence:
+                self.v_beats += sum(p > self.v_to for p, _ in newest)
+                self.v_to = position
+                self._positive(first, position + 1, position, bpm, min_bpm)
+                return
 
     def second(self, second: Second) -> None:
         """Take a second after the beats in it."""

@@ -189,6 +189,8 @@ trend = Table(
     Column("recorded_s", Float, nullable=False),
     Column("rhythm", String(8), nullable=False),
     Column("af_s", Float, nullable=False),
+    Column("rmssd_ms", Float),
+    Column("sdnn_ms", Float),
 )
 
 finding = Table(

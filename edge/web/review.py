@@ -11,7 +11,7 @@ from edge.alerts.words import NAMES
 from edge.config import Config
 from edge.encoder.contract import BEAT_CLASSES
 from edge.errors import BadInputError
-from edge.rhythm.rules import Rule, Rules
+from edge.rhythm.rules import Rule
 from edge.store import marks, queries, tables, waveform
 from edge.store.queries import NS
 from edge.web import wire
@@ -120,7 +120,7 @@ def event(conn: Connection, event_id: str, config: Config) -> dict[str, Any]:
             "by_class": {name: int((inside["type"] == n).sum()) for n, name in enumerate(BEAT_CLASSES)},
             "mean_confidence": None if confidence is None else round(confidence, 3),
         },
-        "rule_table": rule_table(row["rule"], config),
+        "rule_table": rule_table(row["rule"], row["wearer"], config),
         "analysis": {name: analysis[name] for name in ("encoder", "rules_hash", "code_version", "provider")},
         "revisions": [
             {"revision": r["revision"], "written_ms": wire.ms(r["written_ns"]), "state": r["row"]["state"],
@@ -135,9 +135,9 @@ def event(conn: Connection, event_id: str, config: Config) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def rule_table(rule: str, config: Config) -> dict[str, Any] | None:
+def rule_table(rule: str, wearer: str, config: Config) -> dict[str, Any] | None:
     """Return what opens a finding of this rule, with the thresholds in force; None for rules without a table."""
-    group = dict(Rules().override(config.rules).groups()).get(rule)
+    group = dict(config.rules_of(wearer).groups()).get(rule)
     if not isinstance(group, Rule):
         return None
     return {
