@@ -227,6 +227,43 @@ class Web(Section):
         return self
 
 
+class Retention(Section):
+    """How long what is stored stays; what has no limit stays until the disk is short. docs/operations.md tells more."""
+
+    raw_days: Annotated[float, Field(ge=1, le=36_500)] | None = None
+    """Days the signal itself is kept; the strips of kept events stay. None: until the disk is short."""
+    embeddings_days: Annotated[float, Field(ge=1, le=36_500)] | None = None
+    """Days the network's embeddings (for `similar`) are kept."""
+    trends_days: Annotated[float, Field(ge=1, le=36_500)] | None = None
+    """Days beats and minute trends are kept."""
+    findings_days: Annotated[float, Field(ge=1, le=36_500)] | None = None
+    """Days events, their strips and answered questions are kept; what a person confirmed or noted stays."""
+    min_free_mb: Annotated[int, Field(ge=0, le=10_000_000)] = 1024
+    """Free space on the disk, in MB, below which the oldest signal goes, then the oldest embeddings."""
+    max_mb: Annotated[int, Field(ge=64, le=100_000_000)] | None = None
+    """Largest database, in MB; beyond, the oldest signal goes, then the oldest embeddings."""
+    keep_hours: Annotated[float, Field(ge=1, le=8760)] = 24.0
+    """Signal younger than this never goes to make room."""
+    reserve_mb: Annotated[int, Field(ge=0, le=4096)] = 32
+    """Kept in a file of its own and given up when the disk is full, so that there is room to make room."""
+
+
+class Backup(Section):
+    """Copies of the database and the configuration (`anyecg backup`; the timer of the service calls it)."""
+
+    folder: Path = Path("backups")
+    """Where they go; better another disk: the state folder's own does not survive its disk."""
+    keep: Annotated[int, Field(ge=1, le=1000)] = 3
+    """Newest so many stay."""
+
+
+class Metrics(Section):
+    """Figures for Prometheus at http://127.0.0.1:PORT/metrics: about the machine, none about health."""
+
+    port: Annotated[int, Field(ge=0, le=65535)] = 0
+    """TCP port on loopback; 0: off."""
+
+
 class Config(BaseSettings):
     """The whole file."""
 
@@ -251,6 +288,9 @@ class Config(BaseSettings):
     """One table per person, e.g. `[wearers.anna]`; a wearer without a table gets the defaults."""
     assistant: Assistant = Assistant()
     web: Web = Web()
+    retention: Retention = Retention()
+    backup: Backup = Backup()
+    metrics: Metrics = Metrics()
 
     @classmethod
     def settings_customise_sources(
@@ -326,6 +366,7 @@ def parse(text: str, path: Path) -> Config:
             "encoder": _anchored(config.encoder, folder, "model"),
             "assistant": _anchored(config.assistant, folder, "model"),
             "web": _anchored(config.web, folder, "cert_file", "key_file"),
+            "backup": _anchored(config.backup, folder, "folder"),
         }
     )
 

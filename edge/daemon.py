@@ -38,6 +38,7 @@ from edge.process import rss_mb
 from edge.reanalysis import Reanalysis
 from edge.sources.ble.source import BleSource
 from edge.sources.mqtt import MqttSource
+from edge.storage import Storage
 from edge.store import marks, outbox, queries, tables
 from edge.store.findings import Change
 from edge.store.health import write_health
@@ -77,6 +78,7 @@ class Daemon:
         self._source = MqttSource(config.mqtt, gateway=config.gateway.id, offer=self._offer, clock=self._clock)
         self._ble = BleSource(state, config.ble, offer=self._admit, clock=self._clock)
         self._battery = Battery()
+        self._storage = Storage(state, config.retention, self._gateway.writer, self._clock)
         commands = {
             "status": self._status,
             "import": self._import,
@@ -109,6 +111,7 @@ class Daemon:
                 group.create_task(self._decide(), name="decide"),
                 group.create_task(self._tick(), name="tick"),
                 group.create_task(self._report(), name="report"),
+                group.create_task(self._storage.run(), name="storage"),
             ]
             sdnotify.ready(f"listening to {self._config.mqtt.url}, encoder on {self._gateway.encoder.choice.name}")
             log.info(
@@ -287,7 +290,12 @@ class Daemon:
             },
             "ble": self._ble.snapshot(),
             "intake": dict(gateway.intake.counters),
-            "writer": {**gateway.writer.counters, "depth": gateway.writer.depth},
+            "writer": {
+                **gateway.writer.counters,
+                "depth": gateway.writer.depth,
+                "trouble": gateway.writer.trouble,
+            },
+            "storage": self._storage.snapshot(),
             "analysis": {
                 **gateway.analyst.counters,
                 "lag_s": gateway.analyst.lag_s(),

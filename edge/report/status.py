@@ -96,6 +96,9 @@ def daemon_state(health: dict[str, Any], age_s: float | None) -> tuple[State, st
         side = broker.get(name) or {}
         if side.get(key, "connected") != "connected":
             return "failing", f"{name} at the broker: {side[key]} ({side.get('reason', 'no reason given')})"
+    storage = health.get("storage") or {}
+    if storage.get("state", "ok") != "ok":
+        return storage["state"], storage["reason"]
     queues = health.get("queues") or {}
     if queues.get("chunks", 0) > 0.8 * queues.get("chunks_limit", float("inf")):
         return "degraded", f"{queues['chunks']} chunks wait to be committed"

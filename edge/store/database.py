@@ -21,7 +21,7 @@ from sqlalchemy.exc import DatabaseError
 from edge.errors import AnyecgError, BadInputError
 
 FILE_NAME = "anyecg.sqlite"
-SCHEMA = "0002"
+SCHEMA = "0003"
 """The newest migration in `edge/store/migrations`: the schema this code reads and writes."""
 
 PAGE_SIZE = 8192
@@ -134,6 +134,7 @@ def _prepare_writer(connection: sqlite3.Connection, _record: Any) -> None:
         "journal_mode=WAL",
         "synchronous=FULL",
         "foreign_keys=ON",
+        "secure_delete=ON",  # what is deleted is gone from the file, too
         f"wal_autocheckpoint={WAL_CHECKPOINT_PAGES}",
         f"journal_size_limit={WAL_LIMIT_BYTES}",
     ):

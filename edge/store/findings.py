@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, delete, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
+from edge.encoder.windows import first_sample, hops_touched
 from edge.rhythm.events import Beat, Finding, TrendMinute
 from edge.store import tables
 from edge.store.beats import pack_beats, unpack_beats
@@ -62,6 +63,8 @@ class Passage:
     """State after the last hop; None when the rest of the recording stays as it was analysed before."""
     beats_end: int | None = None
     """Beats from this sample on stay as they were; None: nothing follows."""
+    stays_before: int = 0
+    """Findings that began before this sample stay as they were: the signal they were read from has expired."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,12 +100,36 @@ def commit_passage(
         fs_hz: the recording's rate; minute m of beats and trends covers samples [m·60·fs, (m+1)·60·fs).
         now_ns: wall time, recorded with replaced revisions only.
     """
+    _spare_expired(conn, passage, fs_hz)
     _write_beats(conn, passage, fs_hz)
     _write_trends(conn, passage, to_utc_ns, fs_hz)
     write_embeddings(conn, passage)
     changes = _write_findings(conn, passage, to_utc_ns, now_ns)
     _write_cursor(conn, passage)
     return changes
+
+
+EXPIRY_MARGIN_HOPS = 60
+"""Hops after expired signal whose new reading does not count: rhythm has only just begun there."""
+
+
+def _spare_expired(conn: Connection, passage: Passage, fs_hz: float) -> None:
+    """Take out of a passage what it says of signal that retention has deleted: what was said before stands."""
+    until = conn.execute(
+        select(tables.expiry.c.until_sample).where(tables.expiry.c.recording_id == passage.recording_id)
+    ).scalar()
+    if until is None:
+        return
+    first_k = hops_touched(fs_hz, 0, int(until))[1] + EXPIRY_MARGIN_HOPS
+    if passage.k0 >= first_k:
+        return
+    sample = first_sample(fs_hz, first_k)
+    passage.k0, passage.beats_from, passage.stays_before = first_k, max(passage.beats_from, sample), sample
+    passage.beats = [beat for beat in passage.beats if beat.sample >= sample]
+    passage.trends = [trend for trend in passage.trends if trend.minute * 60 * fs_hz >= sample]
+    passage.told = [told for told in passage.told if told.k >= first_k and told.finding.start_sample >= sample]
+    passage.embeddings = [(k, vector) for k, vector in passage.embeddings if k >= first_k]
+    passage.checkpoints = [checkpoint for checkpoint in passage.checkpoints if checkpoint.k >= first_k]
 
 
 def _write_beats(conn: Connection, passage: Passage, fs_hz: float) -> None:
@@ -209,6 +236,7 @@ def _write_findings(conn: Connection, passage: Passage, to_utc_ns: Callable[[int
                 finding.c.recording_id == passage.recording_id,
                 finding.c.told_k >= passage.k0,
                 finding.c.told_k < passage.k1,
+                finding.c.start_sample >= passage.stays_before,
                 finding.c.superseded_by.is_(None),
                 finding.c.state != "retracted",
             )

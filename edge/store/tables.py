@@ -83,6 +83,15 @@ sender = Table(  # how far the end-to-end acknowledgement of a device has come
     Column("updated_ns", BigInteger, nullable=False),
 )
 
+assignment = Table(  # a device whose topic or binding names `wearer` is worn by `worn_by` since then
+    "assignment",
+    metadata,
+    Column("wearer", String(64), primary_key=True),
+    Column("device", String(64), primary_key=True),
+    Column("since_ns", BigInteger, primary_key=True, autoincrement=False),
+    Column("worn_by", String(64), ForeignKey("wearer.id"), nullable=False),
+)
+
 inbox = Table(  # committed chunks on their way into blocks
     "inbox",
     metadata,
@@ -115,6 +124,13 @@ gap = Table(  # decided holes: nothing was recorded in [start, end)
     Column("recording_id", Integer, ForeignKey("recording.id"), primary_key=True),
     Column("start_sample", BigInteger, primary_key=True, autoincrement=False),
     Column("end_sample", BigInteger, nullable=False),
+)
+
+expiry = Table(  # how far retention has gone: of the signal below, only the strips of kept findings are left
+    "expiry",
+    metadata,
+    Column("recording_id", Integer, ForeignKey("recording.id"), primary_key=True),
+    Column("until_sample", BigInteger, nullable=False),
 )
 
 contact_off = Table(  # the device said the electrodes were off the body

@@ -86,6 +86,8 @@ class Writer:
         self._stop = False
         self._truncated_s = 0.0
         self.generation = 0
+        self.trouble = ""
+        """Why the last commit failed; empty once one has succeeded."""
         self.counters = {"jobs": 0, "commits": 0, "failed_jobs": 0, "failed_commits": 0, "refused": 0}
         self._thread = threading.Thread(target=self._serve, name="store-writer", daemon=True)
         self._thread.start()
@@ -145,6 +147,7 @@ class Writer:
             except Exception as error:
                 self.generation += 1
                 self.counters["failed_commits"] += 1
+                self.trouble = str(_as_store_error(error))
                 for job in batch:
                     _resolve(job.future, None, job.error or _as_store_error(error))
                 if conn is not None:
@@ -175,6 +178,7 @@ class Writer:
             self._run_job(conn, driver, job)
         conn.commit()
         self.counters["commits"] += 1
+        self.trouble = ""
         for job in batch:
             self.counters["jobs" if job.error is None else "failed_jobs"] += 1
             _resolve(job.future, job.result, job.error)
