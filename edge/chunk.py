@@ -23,6 +23,18 @@ FS_RANGE_HZ = (50.0, 2000.0)
 
 
 @dataclass(frozen=True, slots=True)
+class ClockReading:
+    """What a source has measured of a device's clock. Kept with the clock segment; never used to place a sample."""
+
+    stamp_ns: int | None
+    """The device's own stamp at the first sample, raw; None if it sends none."""
+    rate_hz: float | None
+    """Samples per second of device time."""
+    drift_ppm: float | None
+    """How much faster host time passes than device time."""
+
+
+@dataclass(frozen=True, slots=True)
 class Chunk:
     """A run of consecutive samples of one device on one wearer. Integers inside, millivolts at the edges."""
 
@@ -50,6 +62,8 @@ class Chunk:
     """Microvolts per digital unit, one per lead; digital 0 is 0 mV."""
     contact: bool | None = None
     """False: electrodes off the body. None: the device cannot tell."""
+    clock: ClockReading | None = None
+    """Of sources that make `device_time_ns` themselves (Bluetooth); not on the wire."""
 
     @property
     def n(self) -> int:

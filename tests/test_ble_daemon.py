@@ -31,6 +31,7 @@ from edge.sources.record import Record, read_record
 from edge.store import queries, tables
 from edge.store.database import open_readonly
 from edge.store.waveform import read
+from export.datasets.polar import convert
 
 __all__ = ["bus"]
 SPEED = 20.0
@@ -84,11 +85,14 @@ def microvolts(record: Record, fs_hz: int = 130) -> NDArray[np.int32]:
     return np.rint(resample_poly(signal_uv, fs_hz // common, rate // common)).astype(np.int32)
 
 
-@pytest.mark.parametrize("name", ["polar_h10_kbroman/polar_h10", "mitdb/200"])
+@pytest.mark.parametrize("name", ["polar_h10_kbroman/polar_h10.csv", "mitdb/200"])
 def test_kept_exactly_and_read_as_analyze_does(bus: PrivateBus, tmp_path: Path, ecg_data: Path, name: str) -> None:
-    if not (ecg_data / f"{name}.hea").exists():
-        pytest.skip(f"no {name} in {ecg_data}")
-    samples = microvolts(read_record(ecg_data / name))
+    path = ecg_data / name
+    if path.suffix == ".csv":
+        if not path.exists():
+            pytest.skip(f"no {name} in {ecg_data}")
+        path = convert(path, tmp_path)
+    samples = microvolts(read_record(path))
     state = tmp_path / "state"
     clock = FastClock(SPEED)
     h10 = H10(ADDRESS, samples, speed=SPEED, drift_ppm=100, loses=LOST.__contains__)

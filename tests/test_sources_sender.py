@@ -29,7 +29,7 @@ from edge.sources.pace import Block, send_blocks
 from edge.sources.payload import REASONS, decode
 from edge.sources.record import Record, read_record
 from edge.sources.replay import blocks, replay_stream, start_for_end_at
-from edge.sources.sender import Sender, SendError, Stream
+from edge.sources.sender import Run, Sender, SendError
 
 pytestmark = needs_mosquitto
 
@@ -76,7 +76,7 @@ def record(n: int = 1000, fs_hz: float = 250.0) -> Record:
     return Record("r", ("II", "V1"), fs_hz, (5.0, 2.0), samples, None, Path("r"))
 
 
-def rebuilt(chunks: dict[int, Chunk], stream: Stream, n: int) -> np.ndarray:
+def rebuilt(chunks: dict[int, Chunk], stream: Run, n: int) -> np.ndarray:
     """The samples on the stream's grid [leads, n], by device stamps alone."""
     result = np.full((len(stream.leads), n), MISSING, np.int32)
     for chunk in chunks.values():
@@ -87,7 +87,7 @@ def rebuilt(chunks: dict[int, Chunk], stream: Stream, n: int) -> np.ndarray:
     return result
 
 
-def send_all(broker: Broker, subject: Record, stream: Stream, chunk_s: float = 0.2, **options: Any) -> dict[str, Any]:
+def send_all(broker: Broker, subject: Record, stream: Run, chunk_s: float = 0.2, **options: Any) -> dict[str, Any]:
     with Sender(Mqtt(url=broker.url), stream, **options) as sender:
         for block in blocks(subject, chunk_s):
             sender.send(*block)

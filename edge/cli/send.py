@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from edge.config import Mqtt
     from edge.sources.pace import Block
-    from edge.sources.sender import Stream
+    from edge.sources.sender import Run
 
 UrlOption = Annotated[str, typer.Option("--mqtt", help="Broker: mqtt://HOST[:PORT] or mqtts://HOST[:PORT].")]
 WearerOption = Annotated[str, typer.Option("--wearer", help="Who wears it: a-z, 0-9, - and _.")]
@@ -148,7 +148,7 @@ def _broker(url: str, username: str | None, password_file: Path | None, ca_file:
 
 def _send(
     broker: Mqtt,
-    stream: Stream,
+    stream: Run,
     chunks: Iterable[Block],
     *,
     n: int,

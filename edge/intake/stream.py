@@ -91,6 +91,7 @@ class Stream:
                 utc_ns=_plausible(chunk.utc_ns, received_ns, outcome),
                 received_ns=received_ns,
                 row_id=None,
+                clock=chunk.clock,
             )
             if chunk.boot == self._current and chunk.seq > boot.tail:
                 bisect.insort(self._pending, _Waiting(piece, timeline), key=lambda waiting: waiting.piece.seq)
@@ -115,6 +116,7 @@ class Stream:
             length = block_len(timeline.fs_hz)
             until = timeline.end if whole else timeline.end // length * length
             if until > timeline.compacted or timeline.late:
+                timeline.save_measured(conn)
                 compact(conn, timeline.id, max(until, timeline.compacted))
                 timeline.compacted = max(until, timeline.compacted)
                 timeline.late = False

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Row, case, delete, insert, select, update
 
+from edge.chunk import ClockReading
 from edge.intake.outcome import IntakeLimits, Outcome
 from edge.store import tables
 from edge.store.recordings import free_key
@@ -38,6 +39,7 @@ class Piece:
     received_ns: int
     row_id: int | None
     """Of its inbox row, once it has one."""
+    clock: ClockReading | None = None
 
 
 @dataclass(slots=True)
@@ -49,6 +51,9 @@ class Segment:
     device_time_ns: int
     utc_ns: int
     utc_source: str
+    stamp_ns: int | None = None
+    rate_hz: float | None = None
+    drift_ppm: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +80,8 @@ class Timeline:
         """Late samples wait in the inbox."""
         self._limits = limits
         self._rate: tuple[int, int] | None = None
+        self._measured = False
+        """Whether rate or drift of the newest segment are not written yet."""
 
     def load(self, conn: Connection) -> None:
         """Read the newest clock segment."""
@@ -105,12 +112,25 @@ class Timeline:
         if segment is None or segment.boot != piece.boot:
             self._rate = None
         if anchor:
-            self._add_segment(conn, Segment(start, piece.boot, piece.device_time_ns, utc_ns, source))
+            self.save_measured(conn)
+            stamp_ns = None if piece.clock is None else piece.clock.stamp_ns
+            self._add_segment(conn, Segment(start, piece.boot, piece.device_time_ns, utc_ns, source, stamp_ns))
+        self._measure(piece.clock)
         if start > self.end:
             add_interval(conn, tables.gap, self.id, self.end, start)
             outcome.counts["gap"] += 1
         self.end = start + piece.n
         return start
+
+    def save_measured(self, conn: Connection) -> None:
+        """Write down the rate and drift of the newest segment, if they were measured anew."""
+        segment = self.segment
+        if segment is None or not self._measured:
+            return
+        self._measured = False
+        rows = tables.clock_segment
+        mine = (rows.c.recording_id == self.id) & (rows.c.index0 == segment.index0)
+        conn.execute(update(rows).where(mine).values(rate_hz=segment.rate_hz, drift_ppm=segment.drift_ppm))
 
     def find_room(self, conn: Connection, piece: Piece) -> Insertion | None:
         """Return where in decided gaps a late `piece` belongs by its stamp; None if its boot has no segment here."""
@@ -159,6 +179,12 @@ class Timeline:
         self.late = True
         if at.spans == ((at.start, at.start + piece.n),):
             self._extend_first_segment(conn, piece, at.start)
+
+    def _measure(self, clock: ClockReading | None) -> None:
+        segment = self.segment
+        if clock is None or segment is None or (clock.rate_hz, clock.drift_ppm) == (segment.rate_hz, segment.drift_ppm):
+            return
+        segment.rate_hz, segment.drift_ppm, self._measured = clock.rate_hz, clock.drift_ppm, True
 
     def _continue(self, segment: Segment, piece: Piece, follows: bool, outcome: Outcome) -> tuple[int, bool, int, str]:
         """Place a chunk of the boot placed last: (start, whether a new anchor is due, its UTC, the UTC's source)."""
@@ -221,16 +247,7 @@ class Timeline:
 
     def _add_segment(self, conn: Connection, segment: Segment) -> None:
         self.segment = segment
-        conn.execute(
-            insert(tables.clock_segment).values(
-                recording_id=self.id,
-                index0=segment.index0,
-                boot=segment.boot,
-                device_time_ns=segment.device_time_ns,
-                utc_ns=segment.utc_ns,
-                utc_source=segment.utc_source,
-            )
-        )
+        conn.execute(insert(tables.clock_segment).values(recording_id=self.id, **asdict(segment)))
 
     def _extend_first_segment(self, conn: Connection, piece: Piece, start: int) -> None:
         """Move the first anchor of a boot down to a late chunk before it, as if the chunk had come in time."""
@@ -246,6 +263,8 @@ class Timeline:
             piece.device_time_ns,
             row.utc_ns - (row.device_time_ns - piece.device_time_ns) if utc_ns is None else utc_ns,
             row.utc_source,
+            rate_hz=row.rate_hz,
+            drift_ppm=row.drift_ppm,
         )
         conn.execute(delete(rows).where(mine & (rows.c.index0 == row.index0)))
         newest = self.segment
@@ -269,4 +288,6 @@ class Timeline:
 
 
 def _segment(row: Row[Any]) -> Segment:
-    return Segment(row.index0, row.boot, row.device_time_ns, row.utc_ns, row.utc_source)
+    found = dict(row._mapping)
+    del found["recording_id"]
+    return Segment(**found)

@@ -9,17 +9,17 @@ from edge.errors import BadInputError
 from edge.sources.pace import Block
 from edge.sources.payload import MAX_CHUNK_S, MAX_NS
 from edge.sources.record import Record
-from edge.sources.sender import Stream
+from edge.sources.sender import Run
 
 
-def replay_stream(record: Record, *, wearer: str, device: str, start_utc_ns: int) -> Stream:
+def replay_stream(record: Record, *, wearer: str, device: str, start_utc_ns: int) -> Run:
     """The stream `record` makes when it is worn from `start_utc_ns` on; its device clock is UTC.
 
     Raises BadInputError for a start before 1970 or beyond 2116.
     """
     if not 0 <= start_utc_ns <= MAX_NS - round(record.duration_s * 1e9):
         raise BadInputError("the start time must lie between 1970 and 2116")
-    return Stream(
+    return Run(
         wearer=wearer,
         device=device,
         leads=record.leads,

@@ -23,6 +23,7 @@ from edge.errors import AnyecgError
 from edge.sources.faults import Faults
 from edge.sources.link import Link
 from edge.sources.payload import PayloadError, check, decode_ack, encode
+from edge.sources.stream import Stream
 from edge.sources.topics import ack_topic, chunk_topic
 
 WINDOW_CHUNKS = 256
@@ -35,23 +36,14 @@ class SendError(AnyecgError):
 
 
 @dataclass(frozen=True, slots=True)
-class Stream:
-    """What stays the same from chunk to chunk."""
+class Run(Stream):
+    """One start of a sender: its stream from sample 0 on."""
 
-    wearer: str
-    device: str
-    leads: tuple[str, ...]
-    fs_hz: float
-    uv_per_lsb: tuple[float, ...]
     utc_ns: int | None = None
     """UTC at sample 0, None for a device that does not know the time."""
     device_time_ns: int = 0
     """Device clock at sample 0."""
     boot: int = field(default_factory=lambda: secrets.randbits(63))
-
-    def offset_ns(self, sample: int) -> int:
-        """Nanoseconds from sample 0 to `sample`, on the exact grid of the rate."""
-        return round(sample * 1e9 / self.fs_hz)
 
 
 class Sender:
@@ -65,7 +57,7 @@ class Sender:
     def __init__(
         self,
         settings: Mqtt,
-        stream: Stream,
+        stream: Run,
         *,
         window: int = WINDOW_CHUNKS,
         resend_s: float = RESEND_S,
@@ -111,18 +103,12 @@ class Sender:
             return
         stream = self.stream
         offset_ns = stream.offset_ns(start)
-        chunk = Chunk(
-            wearer=stream.wearer,
-            device=stream.device,
-            leads=stream.leads,
-            fs_hz=stream.fs_hz,
+        chunk = stream.chunk(
+            samples,
             boot=stream.boot,
             seq=self._seq,
-            oldest=0,
             device_time_ns=stream.device_time_ns + offset_ns,
             utc_ns=None if stream.utc_ns is None else stream.utc_ns + offset_ns,
-            samples=samples,
-            uv_per_lsb=stream.uv_per_lsb,
             contact=contact,
         )
         check(chunk)

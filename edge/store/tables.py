@@ -66,9 +66,12 @@ clock_segment = Table(  # from index0 on, sample i was taken at utc_ns + (i - in
     Column("recording_id", Integer, ForeignKey("recording.id"), primary_key=True),
     Column("index0", BigInteger, primary_key=True, autoincrement=False),
     Column("boot", BigInteger, nullable=False),
-    Column("device_time_ns", BigInteger, nullable=False),  # raw device stamp at index0
+    Column("device_time_ns", BigInteger, nullable=False),  # stamp at index0 that places samples
     Column("utc_ns", BigInteger, nullable=False),
     Column("utc_source", String(8), nullable=False),  # "sender", "arrival" or "file"
+    Column("stamp_ns", BigInteger),  # the device's own stamp at index0, raw, where device_time_ns is a grid made of it
+    Column("rate_hz", Float),  # samples per second of device time, as measured in this segment
+    Column("drift_ppm", Float),  # how much faster UTC passes than device time, as measured
 )
 
 sender = Table(  # how far the end-to-end acknowledgement of a device has come

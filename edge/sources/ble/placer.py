@@ -21,8 +21,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.chunk import ClockReading
 from edge.clock import Clock
-from edge.sources.ble.clockmap import MAX_DRIFT, ClockMap
+from edge.sources.ble.clockmap import MAX_DRIFT, WARM_UP_S, ClockMap
 from edge.sources.ble.frame import Frame
 
 STEADY_SAMPLES = 1.5
@@ -54,7 +55,8 @@ class Piece:
     follows: bool
     """Whether `index` is known against the epoch before; otherwise UTC tells the gap."""
     device_ns: int
-    """Device clock at the first sample, as the device says it."""
+    """Device clock at the first sample, as the device says it; made of the count of samples if it has none."""
+    clock: ClockReading
     utc_ns: int
     """Of the first sample, by the mapping."""
     received_ns: int
@@ -152,6 +154,7 @@ class Placer:
             epoch=self.epochs[-1].number,
             follows=self.epochs[-1].reason == "jump",
             device_ns=first_ns,
+            clock=self._reading(first_ns),
             utc_ns=utc_ns,
             received_ns=now_ns,
             arrived_s=now_s,
@@ -163,6 +166,10 @@ class Placer:
         self._measure(last_ns, broken=bool(lost or reason))
         self._count(n, lost)
         return piece
+
+    def _reading(self, first_ns: int) -> ClockReading:
+        known = self._map.span_s >= WARM_UP_S
+        return ClockReading(first_ns if self._stamped else None, self._rate_hz, self.drift_ppm if known else None)
 
     def _last_stamp(self, frame: Frame, n: int, period_ns: float) -> int:
         if frame.last_ns is not None:

@@ -11,10 +11,11 @@ import numpy as np
 
 from edge.chunk import Delivery
 from edge.clock import Clock
-from edge.sources.ble.anchor import Anchor, Stream
+from edge.sources.ble.anchor import Anchor
 from edge.sources.ble.frame import Frame, FrameError, Heart, Motion
 from edge.sources.ble.outlet import Outlet
 from edge.sources.ble.placer import Piece, Placer
+from edge.sources.stream import Stream
 
 CHUNK_S = 0.5
 """Frames are joined until a chunk has this much signal."""

@@ -13,13 +13,13 @@ from edge.chunk import Delivery
 from edge.clock import Clock
 from edge.config import Ble
 from edge.errors import BadInputError
-from edge.sources.ble.anchor import Stream
 from edge.sources.ble.bindings import Binding, read_bindings, read_profiles
 from edge.sources.ble.drivers import KINDS, driver_of
 from edge.sources.ble.generic import Profile
 from edge.sources.ble.keeper import Keeper
 from edge.sources.ble.radio import Radio
 from edge.sources.ble.session import Session
+from edge.sources.stream import Stream
 
 DRAIN_S = 5.0
 
