@@ -11,7 +11,6 @@ import datetime
 import hashlib
 import json
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +20,8 @@ import torch
 from numpy.typing import NDArray
 
 from edge.encoder.contract import AHEAD_S, HOP_S, MODEL_FS_HZ, PAST_S, TOKEN_DIM
-from export.datasets.reader import load
-from export.datasets.splits import DATABASES
+from export.datasets.reader import names
+from export.datasets.splits import Part
 from export.encoder.calibrate import apply, choose
 from export.encoder.network import OUTPUTS, Encoder, Probabilities
 from export.encoder.train import averaged
@@ -35,9 +34,11 @@ LIMITS = (
     "Research use only, not a medical device.",
     "Trained on a few dozen wearers with annotated beats; supraventricular beats are found far less reliably than "
     "ventricular ones.",
-    "Paced rhythm was learnt from four records and does not transfer to other pacemakers.",
-    "Asystole was learnt from three records and from synthetic flat lines.",
-    "VT and VF come from one database of Holter tapes at 250 Hz.",
+    "Paced rhythm was learnt from a dozen pacemakers; others may look different.",
+    "Asystole was learnt from a handful of records and from synthetic flat lines.",
+    "VT and VF come from one database of Holter tapes at 250 Hz, and from synthetic VF.",
+    "Waves were delineated by one group of cardiologists on 10 s of rest (LUDB): intervals in noise, at high rates and "
+    "under ectopic beats are less certain.",
     "AV block was hardly seen in training: blocked P waves of a large amplitude can be counted as V beats.",
 )
 CITATIONS = (
@@ -48,6 +49,9 @@ CITATIONS = (
     "Cardiology Challenge 2017. Computing in Cardiology 44, 2017.",
     "Moody GB, Muldrow WE, Mark RG. A noise stress test for arrhythmia detectors. Computers in Cardiology "
     "11:381-384, 1984. (nstdb)",
+    "Kalyakulina AI et al. LUDB: A New Open-Access Validation Tool for Electrocardiogram Delineation Algorithms. "
+    "IEEE Access 8:186181-186190, 2020.",
+    "Wagner P et al. PTB-XL, a large publicly available electrocardiography dataset. Scientific Data 7:154, 2020.",
     "Goldberger AL et al. PhysioBank, PhysioToolkit, and PhysioNet. Circulation 101(23):e215-e220, 2000.",
 )
 
@@ -103,14 +107,19 @@ def fixture(network: Encoder, path: Path) -> None:
     np.savez_compressed(path, ecg=ecg, **dict(zip(OUTPUTS, (x.numpy() for x in said), strict=True)))
 
 
-def card(
-    network: Encoder, weights: Path, metrics: Mapping[str, Any], thresholds: Mapping[str, float]
-) -> dict[str, Any]:
-    """Return what is known about the weights."""
-    trained = {db: [record.name for record in load(db, "train")] for db in DATABASES if db != "cinc2017"}
+def card(network: Encoder, weights: Path, parts: tuple[Part, ...]) -> dict[str, Any]:
+    """Return what is known about the weights, trained on `parts` of the split."""
+    trained: dict[str, Any] = {
+        db: [name for part in parts for name in names(db, part)] for db in ("mitdb", "svdb", "vfdb")
+    }
+    if "validation" in parts:
+        numbers, folds = "2, 3 or 4", "1 to 9"
+    else:
+        numbers, folds = "3 or 4", "1 to 8"
     return {
         "checkpoint": checkpoint_id(network),
-        "what": "ECG encoder: beats, QRS morphology, rhythm and readability per frame, tokens for the assistant",
+        "what": "ECG encoder: beats, QRS morphology, P/QRS/T waves, rhythm and readability per frame, tokens for the "
+        "assistant",
         "file": weights.name,
         "sha256": hashlib.sha256(weights.read_bytes()).hexdigest(),
         "precision": "fp32",
@@ -124,12 +133,18 @@ def card(
             "token_dim": TOKEN_DIM,
         },
         "trained_on": trained
-        | {"cinc2017": "records whose number modulo 5 is 3 or 4", "nstdb": "first halves of bw, em, ma, as noise"},
-        "thresholds": dict(thresholds),
-        "metrics": dict(metrics),
+        | {
+            "ludb": "all" if "validation" in parts else "records whose number modulo 5 is not 0",
+            "ptbxl": f"folds {folds} of records 1-500",
+            "cinc2017": f"records whose number modulo 5 is {numbers}",
+            "nstdb": "first halves of bw, em, ma, as noise",
+        },
+        "thresholds": {},
+        "metrics": {},
         "limits": list(LIMITS),
         "licence": "Apache-2.0",
-        "data_licence": "mitdb, svdb, vfdb, nstdb, cinc2017: Open Data Commons Attribution License v1.0",
+        "data_licence": "mitdb, svdb, vfdb, nstdb, ludb, cinc2017: Open Data Commons Attribution License v1.0; "
+        "PTB-XL: CC BY 4.0",
         "citations": list(CITATIONS),
     }
 
@@ -139,15 +154,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--checkpoint", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=MODELS, help="folder of encoder.onnx and encoder.json")
+    parser.add_argument("--with-validation", action="store_true", help="the checkpoint has seen validation records")
+    parser.add_argument(
+        "--calibrate-on",
+        type=Path,
+        metavar="CHECKPOINT",
+        help="training of the same recipe without validation records, on which the biases are chosen",
+    )
     given = parser.parse_args()
+    if given.with_validation and given.calibrate_on is None:
+        parser.error("--with-validation needs --calibrate-on: biases are chosen on records that were not learnt")
     given.out.mkdir(parents=True, exist_ok=True)
     network = averaged(given.checkpoint)
-    biases, gained = choose(network)
+    biases, gained = choose(averaged(given.calibrate_on or given.checkpoint))
     apply(network, biases)
     print(gained)
     weights = given.out / "encoder.onnx"
     export(network, weights)
-    found = card(network, weights, {}, {}) | {"calibration": gained}
+    parts: tuple[Part, ...] = ("train", "validation") if given.with_validation else ("train",)
+    found = card(network, weights, parts) | {"calibration": gained}
     (given.out / "encoder.json").write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     if given.out.resolve() == MODELS.resolve():
         FIXTURE.parent.mkdir(parents=True, exist_ok=True)

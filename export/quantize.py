@@ -37,7 +37,9 @@ MAX_LOSS = 0.3
 WINDOW_S = 40
 WINDOWS = 96
 """Calibration windows, as many from each database."""
-FLOAT_LAYERS = ("to64", "beats", "rhythm")
+SHORT = ("cinc2017", "ludb", "ptbxl")
+"""Databases of shorter recordings: taken as they are."""
+FLOAT_LAYERS = ("to64", "beats", "waves", "rhythm")
 """The first convolution, whose inputs are squashed signals that 8 bits blur, and the last ones, which give logits."""
 
 
@@ -84,7 +86,7 @@ def training_windows(count: int = WINDOWS, seed: int = 5) -> list[NDArray[np.flo
     rng = np.random.default_rng(seed)
     out = []
     for db in DATABASES:
-        records = [record for record in load(db, "train") if record.seconds >= WINDOW_S or db == "cinc2017"]
+        records = [record for record in load(db, "train") if record.seconds >= WINDOW_S or db in SHORT]
         for _ in range(count // len(DATABASES)):
             record = records[rng.integers(len(records))]
             seconds = min(WINDOW_S, record.seconds)

@@ -11,7 +11,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from edge.encoder.card import Card
-from edge.encoder.contract import BEAT_CLASSES, MORPHOLOGIES, RHYTHMS, TOKEN_DIM
+from edge.encoder.contract import BEAT_CLASSES, BEAT_FS_HZ, MODEL_FS_HZ, MORPHOLOGIES, RHYTHMS, TOKEN_DIM, WAVES
 
 CHANNELS = 16
 
@@ -73,6 +73,7 @@ def tiny_onnx(seed: int, *, leave_out: str | None = None, look_further: bool = F
     graph.head("wide", "morphology", len(MORPHOLOGIES), stride=1, squash="Softmax")
     graph.head("wide", "rhythm", len(RHYTHMS), stride=32, squash="Softmax")
     graph.head("wide", "quality", 1, stride=32, squash="Sigmoid", drop=True)
+    graph.delineation("wide")
     graph.head("wide", "tokens", TOKEN_DIM, stride=8, squash="Tanh")
     return graph.serialised(leave_out)
 
@@ -127,6 +128,16 @@ class _Graph:
             self.constant(f"{name}_last", np.array([2], np.int64))
             self.node("Squeeze", f"{name}_squashed", f"{name}_last", out=name)
         self._outputs[name] = ["batch", "frames_" + str(stride)] + ([] if drop else [n])
+
+    def delineation(self, source: str) -> None:
+        """Four samples to a frame: [batch, frames, 4 · waves] reshaped to [batch, time, waves]."""
+        n = len(WAVES)
+        self.conv(source, "waves_conv", CHANNELS, MODEL_FS_HZ // BEAT_FS_HZ * n, kernel=1, relu=False)
+        self.node("Transpose", "waves_conv", out="waves_frames", perm=[0, 2, 1])
+        self.constant("waves_shape", np.array([0, -1, n], np.int64))
+        self.node("Reshape", "waves_frames", "waves_shape", out="waves_samples")
+        self.node("Softmax", "waves_samples", out="delineation", axis=-1)
+        self._outputs["delineation"] = ["batch", "samples", n]
 
     def serialised(self, leave_out: str | None) -> bytes:
         graph = helper.make_graph(

@@ -6,12 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import wfdb
 
-from edge.encoder.contract import BEAT_CLASSES, MODEL_FS_HZ, RHYTHMS
+from edge.encoder.contract import BEAT_CLASSES, MODEL_FS_HZ, MORPHOLOGIES, RHYTHMS, WAVES
 from edge.errors import BadInputError
+from export.datasets import ptbxl
+from export.datasets.folders import data_folder, records_folder, tables_folder
 from export.datasets.polar import convert
-from export.datasets.reader import data_folder, digital, names, read
+from export.datasets.reader import digital, names, read
 from export.datasets.record import NOT_AF, UNKNOWN, Record
+from export.datasets.splits import DS2, FOLDS, PACED, fold
 
 pytestmark = pytest.mark.export
 
@@ -91,7 +95,6 @@ def test_a_database_that_is_absent_says_how_to_fetch_it(monkeypatch: pytest.Monk
 
 
 def test_polar_csv_becomes_wfdb(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    wfdb = pytest.importorskip("wfdb")
     source = tmp_path / "polar.csv"
     source.write_text("time,ecg,hr,rr\n1.7e18,-0.098,,\n1.7e18,0.0721,60,1000\n", encoding="utf-8")
     record = wfdb.rdrecord(str(convert(source, tmp_path / "out")), physical=False)
@@ -101,3 +104,48 @@ def test_polar_csv_becomes_wfdb(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     source.write_text("time,ecg,hr,rr\n1.7e18,-0.098,,\n1.7e18,none,,\n", encoding="utf-8")
     with pytest.raises(BadInputError, match="line 3"):
         convert(source, tmp_path / "out")
+
+
+def test_ludb_waves_lie_where_the_cardiologists_drew_them() -> None:
+    if not (records_folder("ludb") / "1.hea").exists():
+        pytest.skip(f"recordings absent: {records_folder('ludb')} (python -m export.datasets fetch ludb)")
+    record = read("ludb", "1")
+    assert record.wave is not None
+    assert record.wave.shape == record.ecg.shape == (12, 1280)
+    drawn = wfdb.rdann(str(records_folder("ludb") / "1"), "ii")
+    qrs = [i for i, symbol in enumerate(drawn.symbol) if symbol == "N"]
+    wave = record.wave[1]
+    for i in qrs:
+        on, peak, off = (drawn.sample[j] * MODEL_FS_HZ / 500 for j in (i - 1, i, i + 1))
+        inside = np.flatnonzero(wave[int(peak) - 20 : int(peak) + 20] == WAVES.index("QRS")) + int(peak) - 20
+        assert abs(inside[0] - on) <= 1
+        assert abs(inside[-1] - off) <= 1
+        assert np.abs(record.beat_at - peak).min() <= 3
+    assert (wave[: int(drawn.sample[0] * MODEL_FS_HZ / 500)] == UNKNOWN).all()
+    assert set(record.beat) == {UNKNOWN}
+    assert set(record.morphology) == {MORPHOLOGIES.index("narrow")}
+    assert set(record.rhythm) == {RHYTHMS.index("N")}
+
+
+def test_ptbxl_statements_name_rhythm_and_shape() -> None:
+    if not (tables_folder("ptbxl") / "ptbxl_database.csv").exists():
+        pytest.skip(f"recordings absent: {tables_folder('ptbxl')}")
+    said = {name: ptbxl.statements(name) for name in names("ptbxl", "train")}
+    codes = {code: name for name in said for code in said[name] if "PVC" not in said[name]}
+    for code, shape in (("CLBBB", "LBBB"), ("CRBBB", "RBBB"), ("PACE", "paced")):
+        record = read("ptbxl", codes[code])
+        assert set(record.morphology) == {MORPHOLOGIES.index(shape)}, code
+        assert not record.beats_known.any()
+    assert set(read("ptbxl", codes["AFIB"]).rhythm) <= {RHYTHMS.index("AFIB"), RHYTHMS.index("P")}
+    normal = read("ptbxl", "00001_lr")
+    assert 9 <= normal.beat_at.size <= 12
+
+
+def test_every_fold_holds_what_it_is_for() -> None:
+    """Each of the five paced records and each record of vfdb is tested by exactly one fold, and DS2 by none."""
+    assert sorted(fold("mitdb", name) for name in PACED) == [0, 1, 2, 3]
+    assert fold("vfdb", "602") == 4
+    every = [name for part in ("train", "validation", "test") for name in names("vfdb", part)]
+    assert {fold("vfdb", name) for name in every} == set(range(FOLDS))
+    assert all(fold("mitdb", name) is None for name in DS2)
+    assert {fold("ludb", str(i)) for i in range(1, 201)} == set(range(FOLDS))

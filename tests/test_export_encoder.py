@@ -19,7 +19,7 @@ from export.encoder.train import Settings, Trainer  # noqa: E402
 
 pytestmark = pytest.mark.export
 
-RATE_HZ = dict(zip(OUTPUTS, (BEAT_FS_HZ, BEAT_FS_HZ, BEAT_FS_HZ, 1, 1, TOKEN_FS_HZ), strict=True))
+RATE_HZ = dict(zip(OUTPUTS, (BEAT_FS_HZ, BEAT_FS_HZ, BEAT_FS_HZ, 1, 1, MODEL_FS_HZ, TOKEN_FS_HZ), strict=True))
 
 
 def _network(seed: int) -> Encoder:
@@ -176,7 +176,7 @@ def test_training_lowers_the_loss_and_resumes_bit_exactly(tmp_path: Path) -> Non
 def test_unknown_labels_teach_nothing() -> None:
     """A batch without a single label has no loss and no gradient."""
     batch = _small(Sampler(_records(), None).batch(0))
-    for name in ("beat", "morphology", "rhythm", "quality", "token"):
+    for name in ("beat", "morphology", "rhythm", "quality", "token", "wave"):
         getattr(batch.targets, name)[:] = -1
     batch.targets.r_peak_mask[:] = 0
     trainer = Trainer(Settings(), TINY)

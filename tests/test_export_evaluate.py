@@ -7,7 +7,7 @@ import pytest
 
 from edge.errors import BadInputError
 from export.datasets import splits
-from export.datasets.reader import data_folder
+from export.datasets.folders import data_folder
 from export.evaluate import beats, rhythms
 from export.evaluate.beats import NONE, Beats, Score
 

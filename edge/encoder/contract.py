@@ -12,6 +12,7 @@ ONNX graph
          `morphology`  float32 [batch, time/4, 5]    `MORPHOLOGIES`
          `rhythm`      float32 [batch, time/128, 8]  `RHYTHMS`, per second
          `quality`     float32 [batch, time/128]     P(readable), per second
+         `delineation` float32 [batch, time, 4]       `WAVES`, per sample
          `tokens`      float32 [batch, time/32, 192] pooled over present leads
 """
 
@@ -37,6 +38,7 @@ BEAT_CLASSES = ("N", "S", "V", "F", "Q")
 RHYTHMS = ("N", "AFIB", "AFL", "SVTA", "VT", "VF", "P", "ASYS")
 """WFDB rhythm names; N is sinus and every other organised rhythm, VF includes VFL, P is paced."""
 MORPHOLOGIES = ("narrow", "LBBB", "RBBB", "paced", "other")
+WAVES = ("none", "P", "QRS", "T")
 
 
 @dataclass(frozen=True, slots=True)

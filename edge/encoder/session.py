@@ -16,7 +16,7 @@ from edge.encoder.contract import MODEL_FS_HZ
 from edge.encoder.provider import Choice, choose_provider, cpu_after_failure, gpu_is_there
 from edge.errors import AnyecgError
 
-OUTPUTS = ("r_peak", "beat", "morphology", "rhythm", "quality", "tokens")
+OUTPUTS = ("r_peak", "beat", "morphology", "rhythm", "quality", "delineation", "tokens")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,7 @@ class Outputs:
     morphology: NDArray[np.float32]
     rhythm: NDArray[np.float32]
     quality: NDArray[np.float32]
+    delineation: NDArray[np.float32]
     tokens: NDArray[np.float32]
 
 

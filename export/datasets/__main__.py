@@ -7,8 +7,8 @@ import argparse
 import wfdb
 
 from edge.errors import AnyecgError
+from export.datasets.folders import data_folder
 from export.datasets.polar import convert
-from export.datasets.reader import data_folder
 
 FETCHED = ("mitdb", "svdb", "vfdb", "nstdb", "ludb")
 """Databases whose files lie on PhysioNet as they do here. cinc2017 is one archive there: unpack training2017.zip and

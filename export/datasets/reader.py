@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,24 +14,21 @@ from edge.chunk import MISSING
 from edge.encoder.contract import MODEL_FS_HZ, RHYTHMS
 from edge.errors import BadInputError
 from edge.signal.prepare import prepare, step
+from export.datasets import ludb, ptbxl
+from export.datasets.folders import data_folder, records_folder
 from export.datasets.labels import BEAT, MORPHOLOGY, RHYTHM
 from export.datasets.record import NOT_AF, UNKNOWN, Record
 from export.datasets.splits import Part, part
 
-_CACHE_VERSION = 1
+_CACHE_VERSION = 2
 _INVALID = {"16": -(2**15), "61": -(2**15), "24": -(2**23), "32": -(2**31), "212": -(2**11), "80": -(2**7)}
 """WFDB's code for a sample that was not recorded, per storage format (header(5))."""
 _ARRAYS = ("ecg", "beat_at", "beat", "morphology", "beats_known", "rhythm", "quality")
 
 
-def data_folder() -> Path:
-    """Return where recordings lie: `$ECG_DATA`, else `~/.cache/anyecg/data`."""
-    return Path(os.environ.get("ECG_DATA") or Path.home() / ".cache" / "anyecg" / "data")
-
-
 def names(db: str, which: Part) -> list[str]:
     """Return the records of a database that are present and belong to a part of the split, sorted."""
-    folder = data_folder() / db
+    folder = records_folder(db)
     if not folder.is_dir():
         raise BadInputError(f"no recordings in {folder}: fetch them with `python -m export.datasets fetch {db}`")
     found = sorted(path.stem for path in folder.glob("*.hea"))
@@ -56,7 +52,7 @@ def load(db: str, which: Part) -> list[Record]:
 
 def digital(db: str, name: str) -> tuple[NDArray[np.int32], list[float], float]:
     """Return samples [leads, n] with digital 0 = 0 mV, µV per LSB, and the sampling rate."""
-    read_ = wfdb.rdrecord(str(data_folder() / db / name), physical=False)
+    read_ = wfdb.rdrecord(str(records_folder(db) / name), physical=False)
     raw = np.asarray(read_.d_signal).T.astype(np.int64)
     invalid = np.array([_INVALID[fmt] for fmt in read_.fmt])[:, None]
     samples = raw - np.array(read_.baseline)[:, None]
@@ -71,6 +67,10 @@ def read(db: str, name: str, references: dict[str, str] | None = None) -> Record
     ecg = prepare(samples, 0, uv_per_lsb, fs_hz, 0, seconds * MODEL_FS_HZ)
     if db == "cinc2017":
         return _cinc2017(name, ecg, seconds, (references or _references(db))[name])
+    if db == "ptbxl":
+        return ptbxl.record(name, ecg)
+    if db == "ludb":
+        return ludb.record(name, ecg, fs_hz, wfdb.rdheader(str(records_folder(db) / name)).sig_name)
     notes = wfdb.rdann(str(data_folder() / db / name), "atr")
     at = np.asarray(notes.sample) / float(step(fs_hz))
     symbols = list(notes.symbol)
@@ -159,6 +159,9 @@ def _pack(path: Path, records: list[Record]) -> None:
     sizes = np.array([[r.ecg.shape[0], r.seconds, r.beat.size] for r in records])
     arrays = {key: np.concatenate([getattr(r, key).ravel() for r in records]) for key in _ARRAYS}
     part_path = path.with_suffix(".part.npz")
+    waves = [r.wave.ravel() for r in records if r.wave is not None]
+    if waves:
+        arrays["wave"] = np.concatenate(waves)
     all_names = np.array([r.name for r in records])
     np.savez(part_path, allow_pickle=False, names=all_names, sizes=sizes, **arrays)
     part_path.replace(path)
@@ -168,6 +171,7 @@ def _unpack(path: Path, db: str) -> Iterator[Record]:
     with np.load(path) as stored:
         all_names, sizes = stored["names"], stored["sizes"]
         arrays = {key: stored[key] for key in _ARRAYS}
+        waves = stored.get("wave", None)
     at = dict.fromkeys(_ARRAYS, 0)
     for name, (leads, seconds, beats) in zip(all_names, sizes.tolist(), strict=True):
         cut = {}
@@ -175,5 +179,7 @@ def _unpack(path: Path, db: str) -> Iterator[Record]:
             size = leads * seconds * MODEL_FS_HZ if key == "ecg" else beats if key in _ARRAYS[1:4] else seconds
             cut[key] = arrays[key][at[key] : at[key] + size]
             at[key] += size
+        if waves is not None:
+            cut["wave"] = waves[at["ecg"] - cut["ecg"].size : at["ecg"]].reshape(leads, -1)
         cut["ecg"] = cut["ecg"].reshape(leads, -1)
         yield Record(db=db, name=str(name), **cut)

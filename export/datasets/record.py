@@ -23,7 +23,7 @@ class Record:
     beat_at: NDArray[np.float32]
     """[beats] R positions in model samples."""
     beat: NDArray[np.int8]
-    """[beats] index into `BEAT_CLASSES`."""
+    """[beats] index into `BEAT_CLASSES`, `UNKNOWN` where only the position is known."""
     morphology: NDArray[np.int8]
     """[beats] index into `MORPHOLOGIES`, `UNKNOWN` where the database does not say."""
     beats_known: NDArray[np.bool_]
@@ -32,6 +32,8 @@ class Record:
     """[seconds] index into `RHYTHMS`, `UNKNOWN` or `NOT_AF`."""
     quality: NDArray[np.int8]
     """[seconds] 1 readable, 0 not, `UNKNOWN`."""
+    wave: NDArray[np.int8] | None = None
+    """[leads, seconds · 128] index into `WAVES`, `UNKNOWN` where nobody delineated; None without delineation."""
 
     @property
     def seconds(self) -> int:

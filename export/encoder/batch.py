@@ -11,18 +11,20 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.encoder.contract import BEAT_FS_HZ, MODEL_FS_HZ, RHYTHMS, TOKEN_FS_HZ
+from edge.encoder.contract import BEAT_FS_HZ, MODEL_FS_HZ, RHYTHMS, TOKEN_FS_HZ, WAVES
 from export.datasets.record import UNKNOWN, Record
 from export.encoder.spoil import Noise, spoil
 
-SHARES = {"mitdb": 0.40, "svdb": 0.22, "vfdb": 0.16, "cinc2017": 0.22}
-"""How much of a batch comes from each database."""
+SHARES = {"mitdb": 0.40, "svdb": 0.22, "vfdb": 0.16, "cinc2017": 0.22, "ludb": 0.40, "ptbxl": 0.15}
+"""How much of a batch comes from each database, in proportion."""
+TEN_SECONDS = ("ludb", "ptbxl")
+"""Databases of 10 s: drawn for the shortest crops only."""
 LENGTHS_S = (12, 20, 32)
-"""Crop lengths; the whole batch has one of them."""
+"""Crop lengths; the whole batch has one of them, the shortest in 40 % of the batches."""
 BATCH_S = 480
 """ECG seconds per batch."""
-TWO_LEADS = 0.25
-"""Share of batches with two leads."""
+TWO_LEADS, TWELVE_LEADS = 0.25, 0.03
+"""Share of batches with two and with twelve leads, the latter from the databases that have them."""
 
 MIXED_LEADS = 0.35
 """Share of crops of two-lead records whose leads are mixed at a random angle: a lead that nobody wore."""
@@ -51,6 +53,8 @@ class Targets:
     """[batch, seconds], −1 unknown."""
     token: NDArray[np.int64]
     """[batch, time/32] 0 = no beat, else class + 1; −1 unknown."""
+    wave: NDArray[np.int64]
+    """[batch, time] index into `WAVES`, −1 unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,8 @@ class Crop:
     beats_known: NDArray[np.bool_]
     rhythm: NDArray[np.int8]
     quality: NDArray[np.int8]
+    wave: NDArray[np.int8]
+    """[time]."""
 
 
 class Sampler:
@@ -85,13 +91,20 @@ class Sampler:
         self._rare = {db: [_rare(record) for record in found] for db, found in self._records.items()}
         self._af = [i for i, r in enumerate(self._records.get("cinc2017", [])) if (r.rhythm == 1).any()]
         self._bad = [i for i, r in enumerate(self._records.get("cinc2017", [])) if (r.quality == 0).any()]
+        self._shaped = {
+            db: [i for i, r in enumerate(self._records.get(db, [])) if (r.morphology > 0).any()] for db in TEN_SECONDS
+        }
 
     def batch(self, step: int) -> Batch:
         """Return batch number `step`."""
         rng = np.random.default_rng((self._seed, step))
-        length_s = int(rng.choice(LENGTHS_S))
-        leads = 2 if rng.random() < TWO_LEADS else 1
-        dbs = list(self._records)
+        length_s = int(rng.choice(LENGTHS_S, p=(0.4, 0.3, 0.3)))
+        twelve = [db for db in TEN_SECONDS if db in self._records]
+        draw = rng.random()
+        leads = 12 if twelve and draw < TWELVE_LEADS else 2 if draw < TWELVE_LEADS + TWO_LEADS else 1
+        dbs = [db for db in self._records if (db not in TEN_SECONDS or length_s == LENGTHS_S[0])]
+        if leads == 12:
+            length_s, dbs = LENGTHS_S[0], twelve
         share = np.array([SHARES[db] for db in dbs])
         crops = []
         for db in rng.choice(dbs, size=BATCH_S // (length_s * leads), p=share / share.sum()):
@@ -104,18 +117,23 @@ class Sampler:
         draw = rng.random()
         if db == "cinc2017" and self._af and draw < 0.3:
             i = int(rng.choice(self._af))
-        elif db == "cinc2017" and self._bad and draw > 0.9:
+        elif db == "cinc2017" and self._bad and draw > 0.85:
             i = int(rng.choice(self._bad))
+        elif db in TEN_SECONDS and self._shaped[db] and draw < 0.3:
+            i = int(rng.choice(self._shaped[db]))
         record, rare = self._records[db][i], self._rare[db][i]
         start = int(rng.integers(-length_s // 4, max(record.seconds - length_s // 2, 1)))
-        if rare.size and rng.random() < 0.5:
-            start = int(rng.choice(rare)) - int(rng.integers(0, length_s))
+        if rare and rng.random() < 0.5:
+            start = int(rng.choice(rare[int(rng.integers(len(rare)))])) - int(rng.integers(0, length_s))
         if rng.random() < 0.03:
             start = -int(rng.integers(0, length_s // 2))
-        order = rng.permutation(record.ecg.shape[0])[:leads]
-        crop = crop_of(record, order, start, length_s, leads)
-        if self._noise is not None and record.ecg.shape[0] > 1 and rng.random() < MIXED_LEADS:
-            both = crop_of(record, np.arange(2), start, length_s, 2).ecg
+        if db in TEN_SECONDS:
+            start = -int(rng.integers(0, 3))
+        order = rng.permutation(record.ecg.shape[0])
+        crop = crop_of(record, order[:leads], start, length_s, leads)
+        mixable = record.wave is None and order.size > 1 and leads <= 2
+        if self._noise is not None and mixable and rng.random() < MIXED_LEADS:
+            both = crop_of(record, order[:2], start, length_s, 2).ecg
             angle = rng.uniform(0, 2 * np.pi, (leads, 1))
             crop = replace(crop, ecg=(np.cos(angle) * both[:1] + np.sin(angle) * both[1:]).astype(np.float32))
         return crop
@@ -128,6 +146,9 @@ def crop_of(record: Record, order: NDArray[np.int64], start: int, length_s: int,
     at = (first - start) * MODEL_FS_HZ
     piece = record.ecg[order, first * MODEL_FS_HZ : last * MODEL_FS_HZ]
     ecg[: piece.shape[0], at : at + piece.shape[1]] = piece
+    wave = np.full(ecg.shape[1], UNKNOWN, dtype=np.int8)
+    if record.wave is not None:
+        wave[at : at + piece.shape[1]] = _majority(record.wave[order, first * MODEL_FS_HZ : last * MODEL_FS_HZ])
 
     def seconds(values: NDArray[np.int8], outside: int) -> NDArray[np.int8]:
         out = np.full(length_s, outside, dtype=values.dtype)
@@ -145,16 +166,23 @@ def crop_of(record: Record, order: NDArray[np.int64], start: int, length_s: int,
         beats_known=known,
         rhythm=seconds(record.rhythm, UNKNOWN),
         quality=seconds(record.quality, UNKNOWN),
+        wave=wave,
     )
 
 
-def _rare(record: Record) -> NDArray[np.int64]:
-    """Return the seconds worth seeing more often: S, V and F beats, and every rhythm but N and paced."""
+def _majority(wave: NDArray[np.int8]) -> NDArray[np.int8]:
+    """Return what more than half of the leads say of each sample, `UNKNOWN` where they do not agree."""
+    votes = np.stack([(wave == i).sum(axis=0) for i in range(len(WAVES))])
+    return np.where(2 * votes.max(axis=0) > wave.shape[0], votes.argmax(axis=0), UNKNOWN).astype(np.int8)
+
+
+def _rare(record: Record) -> list[NDArray[np.int64]]:
+    """Return the seconds worth seeing more often: those of ectopic beats, and of each rhythm but N and paced."""
     ectopic = record.beat_at[np.isin(record.beat, (1, 2, 3))] // MODEL_FS_HZ
-    rhythms = np.flatnonzero((record.rhythm > 0) & (record.rhythm != RHYTHMS.index("P")))
-    if record.db == "cinc2017":
-        rhythms = rhythms[:0]
-    return np.concatenate([ectopic.astype(np.int64), rhythms])
+    found = [ectopic.astype(np.int64)]
+    if record.db in ("mitdb", "vfdb"):
+        found += [np.flatnonzero(record.rhythm == i) for i, name in enumerate(RHYTHMS) if name not in ("N", "P")]
+    return [seconds for seconds in found if seconds.size]
 
 
 def _targets(crops: Sequence[Crop], length_s: int) -> Targets:
@@ -164,10 +192,12 @@ def _targets(crops: Sequence[Crop], length_s: int) -> Targets:
     beat = np.full((len(crops), frames), -1, dtype=np.int64)
     morphology = np.full((len(crops), frames), -1, dtype=np.int64)
     token = np.full((len(crops), tokens), -1, dtype=np.int64)
+    wave = np.full((len(crops), length_s * MODEL_FS_HZ), UNKNOWN, dtype=np.int64)
     centre = np.arange(frames)
     for row, crop in enumerate(crops):
         known = np.repeat(crop.beats_known, BEAT_FS_HZ)
         mask[row] = known
+        wave[row] = crop.wave
         known_token = np.repeat(crop.beats_known, TOKEN_FS_HZ)
         token[row, known_token] = 0
         if crop.beat_at.size == 0:
@@ -176,13 +206,14 @@ def _targets(crops: Sequence[Crop], length_s: int) -> Targets:
         nearest = np.abs(centre[:, None] - at[None, :]).argmin(axis=1)
         distance = centre - at[nearest]
         r_peak[row] = np.exp(-(distance**2) / 2)
-        near = (np.abs(distance) <= _NEAR_FRAMES) & known
-        beat[row, near] = crop.beat[nearest[near]]
+        near = np.abs(distance) <= _NEAR_FRAMES
         morphology[row, near] = crop.morphology[nearest[near]]
+        near &= known
+        beat[row, near] = crop.beat[nearest[near]]
         slot = np.minimum((crop.beat_at // _TOKEN_STEP).astype(np.int64), tokens - 1)
         for i in np.argsort(_PRIORITY[crop.beat], kind="stable"):
             if known_token[slot[i]]:
-                token[row, slot[i]] = crop.beat[i] + 1
+                token[row, slot[i]] = UNKNOWN if crop.beat[i] == UNKNOWN else crop.beat[i] + 1
     return Targets(
         r_peak=r_peak,
         r_peak_mask=mask,
@@ -191,4 +222,5 @@ def _targets(crops: Sequence[Crop], length_s: int) -> Targets:
         rhythm=np.stack([crop.rhythm for crop in crops]).astype(np.int64),
         quality=np.stack([crop.quality for crop in crops]).astype(np.int64),
         token=token,
+        wave=wave,
     )

@@ -11,7 +11,8 @@ lies. Tensors are [batch, channels, 1, time] because ONNX Runtime's blocked conv
      16 Hz  96 channels ┘ absolute amplitude joins here (asystole is not VF)
       8 Hz 128 channels   context
       4 Hz 192 channels   context over the past → tokens (LayerNorm)
-     decoder              tokens + skips at 8, 16 and 32 Hz → beats; tokens → rhythm and quality per second
+     decoder              tokens + skips at 8, 16 and 32 Hz → beats, and waves four samples to a frame;
+                          tokens → rhythm and quality per second
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edge.encoder.contract import BEAT_CLASSES, MORPHOLOGIES, RHYTHMS, TOKEN_DIM
+from edge.encoder.contract import BEAT_CLASSES, BEAT_FS_HZ, MODEL_FS_HZ, MORPHOLOGIES, RHYTHMS, TOKEN_DIM, WAVES
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,8 @@ class Shape:
 
 DROPOUT = 0.15
 """Share of channels dropped in training, per lead at 16 Hz and after the context at 4 Hz."""
+DROPOUT_SECOND = 0.3
+"""The same before the heads per second, whose labels come from the fewest people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,8 @@ class Logits:
     """[batch, time/128]."""
     token_beat: Tensor
     """[batch, time/32, 6]: class of the beats within a token, 0 = none; keeps class information in the tokens."""
+    wave: Tensor
+    """[batch, time, 4]."""
     tokens: Tensor
     """[batch, time/32, 192]."""
 
@@ -168,6 +173,9 @@ class Encoder(nn.Module):
         self.skip32 = nn.Conv2d(c32, d32, (1, 1))
         self.decode32 = Residual(d32, 3)
         self.beats = nn.Conv2d(d32, 1 + len(BEAT_CLASSES) + len(MORPHOLOGIES), (1, 1))
+        self.shape32 = Conv(d32, d32, 3)
+        self.waves = nn.Conv2d(d32, MODEL_FS_HZ // BEAT_FS_HZ * len(WAVES), (1, 1))
+        self.drop_second = nn.Dropout2d(DROPOUT_SECOND)
         self.second = nn.Conv2d(2 * TOKEN_DIM, 96, (1, 1))
         self.rhythm = nn.Conv2d(96, len(RHYTHMS) + 1, (1, 1))
         self.token_beat = nn.Linear(TOKEN_DIM, 1 + len(BEAT_CLASSES))
@@ -217,8 +225,9 @@ class Encoder(nn.Module):
         d = torch.relu(d + self.decode16(d))
         d = self.decode32(torch.relu(_repeat(self.narrow(d), 2) + self.skip32(p32)))
         beats = self.beats(d).squeeze(2).transpose(1, 2)
+        waves = self.waves(torch.relu(self.shape32(d))).squeeze(2).transpose(1, 2)
         pooled = torch.cat([functional.avg_pool2d(columns, (1, 4)), functional.max_pool2d(columns, (1, 4))], dim=1)
-        second = self.rhythm(torch.relu(self.second(pooled))).squeeze(2).transpose(1, 2)
+        second = self.rhythm(torch.relu(self.second(self.drop_second(pooled)))).squeeze(2).transpose(1, 2)
         classes = len(BEAT_CLASSES)
         return Logits(
             r_peak=beats[..., 0],
@@ -227,6 +236,7 @@ class Encoder(nn.Module):
             rhythm=second[..., :-1],
             quality=second[..., -1],
             token_beat=self.token_beat(tokens),
+            wave=waves.reshape(batch, time, len(WAVES)),
             tokens=tokens,
         )
 
@@ -238,7 +248,7 @@ class Probabilities(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, ecg: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    def forward(self, ecg: Tensor) -> tuple[Tensor, ...]:
         said = self.network(ecg)
         return (
             torch.sigmoid(said.r_peak),
@@ -246,8 +256,9 @@ class Probabilities(nn.Module):
             torch.softmax(said.morphology, dim=-1),
             torch.softmax(said.rhythm, dim=-1),
             torch.sigmoid(said.quality),
+            torch.softmax(said.wave, dim=-1),
             said.tokens,
         )
 
 
-OUTPUTS = ("r_peak", "beat", "morphology", "rhythm", "quality", "tokens")
+OUTPUTS = ("r_peak", "beat", "morphology", "rhythm", "quality", "delineation", "tokens")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.encoder.contract import MODEL_FS_HZ, RHYTHMS
+from edge.encoder.contract import BEAT_CLASSES, MODEL_FS_HZ, RHYTHMS
 from edge.signal.prepare import prepare, step
 from export.datasets.reader import digital
 from export.datasets.record import UNKNOWN
@@ -16,11 +16,22 @@ from export.datasets.record import UNKNOWN
 if TYPE_CHECKING:
     from export.encoder.batch import Crop
 
-UNREADABLE_SNR_DB = -6.0
+UNREADABLE_SNR_DB = -3.0
 """Below it a second counts as unreadable and its beats as unknown; up to `READABLE_SNR_DB` quality is undecided."""
-READABLE_SNR_DB = 0.0
+READABLE_SNR_DB = 3.0
+STANDSTILL_S = 4.0
+"""CinC 2015: asystole is no QRS for at least four seconds."""
 _FILTER_P = 0.4
-_FLAT_P, _NOISE_P, _STRETCH_P, _MISSING_P, _HUM_P, _QUANTISE_P = 0.03, 0.45, 0.3, 0.12, 0.1, 0.25
+_FLAT_P, _VF_P, _BLOCK_P, _NOISE_P, _STRETCH_P, _MISSING_P, _HUM_P, _QUANTISE_P = (
+    0.06,
+    0.02,
+    0.08,
+    0.45,
+    0.3,
+    0.12,
+    0.1,
+    0.25,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +62,10 @@ def spoil(rng: np.random.Generator, crop: Crop, noise: Noise) -> Crop:
         crop = replace(crop, ecg=_filtered(rng, crop.ecg))
     if rng.random() < _FLAT_P:
         crop = _flat(rng, crop)
+    elif rng.random() < _VF_P:
+        crop = _fibrillating(rng, crop)
+    elif rng.random() < _BLOCK_P:
+        crop = _blocked(rng, crop)
     if rng.random() < _NOISE_P:
         crop = _noisy(rng, crop, noise)
     if rng.random() < _HUM_P:
@@ -93,9 +108,11 @@ def _stretch(crop: Crop, factor: float) -> Crop:
     second[beyond] = 0
     at = crop.beat_at / np.float32(factor)
     keep = at < time
+    nearest = np.minimum(np.rint(source).astype(int), time - 1)
     return replace(
         crop,
         ecg=ecg.astype(np.float32),
+        wave=np.where(source < time, crop.wave[nearest], UNKNOWN).astype(np.int8),
         beat_at=at[keep],
         beat=crop.beat[keep],
         morphology=crop.morphology[keep],
@@ -108,28 +125,106 @@ def _stretch(crop: Crop, factor: float) -> Crop:
 def _flat(rng: np.random.Generator, crop: Crop) -> Crop:
     """Let the heart stop from some second on: nothing but a little noise is left."""
     seconds = crop.rhythm.size
-    start = int(rng.integers(0, seconds - 2))
-    end = seconds if rng.random() < 0.5 else int(rng.integers(start + 2, seconds + 1))
+    start, end = _from_some_second(rng, seconds)
     ecg = crop.ecg.copy()
     span = slice(start * MODEL_FS_HZ, end * MODEL_FS_HZ)
     level = float(rng.choice((0.0, 0.003, 0.01, 0.025)))
     slow = np.convolve(rng.normal(0, 1, (end - start) * MODEL_FS_HZ), np.ones(24) / 24**0.5, "same")
     recorded = ~np.isnan(ecg[:, span])
     ecg[:, span] = np.where(recorded, level * (slow + rng.normal(0, 0.5, slow.size)), np.nan)
+    crop = _silenced(crop, ecg, start, end, RHYTHMS.index("ASYS"))
+    crop.beats_known[start:end] = True
+    return crop
+
+
+def _fibrillating(rng: np.random.Generator, crop: Crop) -> Crop:
+    """Let the ventricles fibrillate from some second on: a few waves of 3-7 Hz, waxing, waning and drifting."""
+    start, end = _from_some_second(rng, crop.rhythm.size)
+    t = np.arange((end - start) * MODEL_FS_HZ) / MODEL_FS_HZ
+    centre = float(rng.uniform(3.0, 7.0))
+    wave = np.zeros((crop.ecg.shape[0], t.size))
+    for _ in range(int(rng.integers(2, 6))):
+        hz = centre * float(rng.uniform(0.7, 1.3)) + float(rng.uniform(0.1, 0.8)) * np.sin(
+            2 * np.pi * float(rng.uniform(0.05, 0.4)) * t + float(rng.uniform(0, 6.28))
+        )
+        swell = 1 + float(rng.uniform(0.2, 0.9)) * np.sin(
+            2 * np.pi * float(rng.uniform(0.1, 0.7)) * t + float(rng.uniform(0, 6.28))
+        )
+        projection = rng.normal(0, 1, (crop.ecg.shape[0], 1))
+        wave += projection * swell * np.sin(2 * np.pi * np.cumsum(hz) / MODEL_FS_HZ + float(rng.uniform(0, 6.28)))
+    amplitude = np.exp(rng.uniform(np.log(0.15), np.log(1.0)))
+    wave *= amplitude / np.maximum(np.abs(wave).max(axis=1, keepdims=True), 1e-6)
+    ecg = crop.ecg.copy()
+    span = slice(start * MODEL_FS_HZ, end * MODEL_FS_HZ)
+    ecg[:, span] = np.where(np.isnan(ecg[:, span]), np.nan, wave + rng.normal(0, 0.01, wave.shape))
+    return _silenced(crop, ecg, start, end, RHYTHMS.index("VF"))
+
+
+def _blocked(rng: np.random.Generator, crop: Crop) -> Crop:
+    """Let P waves stand alone: QRS and T of some beats, every second one or all of a span are taken out.
+
+    Standstill of 4 s or more is asystole, whatever the atria do.
+    """
+    span = np.flatnonzero(crop.beats_known[np.minimum(crop.beat_at // MODEL_FS_HZ, crop.rhythm.size - 1).astype(int)])
+    span = span[(crop.beat[span] == BEAT_CLASSES.index("N")) & (crop.beat_at[span] > MODEL_FS_HZ)]
+    if span.size < 4:
+        return crop
+    how = rng.random()
+    if how < 0.4:
+        lost = span[int(rng.integers(2)) :: 2]
+    elif how < 0.7:
+        lost = rng.choice(span, size=int(rng.integers(1, 3)), replace=False)
+    else:
+        first = int(rng.integers(span.size - 3))
+        lost = span[first : first + int(rng.integers(3, 12))]
+    ecg = crop.ecg.copy()
+    before, after = round(0.07 * MODEL_FS_HZ), round(0.4 * MODEL_FS_HZ)
+    for at in crop.beat_at[lost].astype(int):
+        start, end = at - before, min(at + after, ecg.shape[1] - 1)
+        ramp = np.linspace(0, 1, end - start, dtype=np.float32)
+        ecg[:, start:end] = ecg[:, start, None] * (1 - ramp) + ecg[:, end, None] * ramp
+    gone = np.isin(np.arange(crop.beat_at.size), lost)
+    wave = np.full_like(crop.wave, UNKNOWN)
+    left = replace(
+        crop,
+        ecg=ecg,
+        beat_at=crop.beat_at[~gone],
+        beat=crop.beat[~gone],
+        morphology=crop.morphology[~gone],
+        wave=wave,
+    )
+    edges = np.concatenate([[-np.inf], left.beat_at, [np.inf]]) / MODEL_FS_HZ
+    second = np.arange(crop.rhythm.size) + 0.5
+    i = np.searchsorted(edges, second)
+    still = np.minimum(edges[i], crop.rhythm.size) - np.maximum(edges[i - 1], 0) >= STANDSTILL_S
+    inside = still & (second - 0.5 > edges[i - 1]) & (second + 0.5 < edges[i]) & crop.beats_known
+    return replace(left, rhythm=np.where(inside, RHYTHMS.index("ASYS"), crop.rhythm).astype(np.int8))
+
+
+def _from_some_second(rng: np.random.Generator, seconds: int) -> tuple[int, int]:
+    """Return a span of at least 2 s; half of them last until the end."""
+    start = int(rng.integers(0, seconds - 2))
+    return start, seconds if rng.random() < 0.5 else int(rng.integers(start + 2, seconds + 1))
+
+
+def _silenced(crop: Crop, ecg: NDArray[np.floating], start: int, end: int, rhythm: int) -> Crop:
+    """Return the crop with another rhythm and no beats in seconds [start, end), and doubt beside them."""
     inside = (crop.beat_at >= (start - 0.3) * MODEL_FS_HZ) & (crop.beat_at < (end + 0.3) * MODEL_FS_HZ)
-    edges = np.zeros(seconds, dtype=bool)
-    edges[[max(start - 1, 0), min(end, seconds - 1)]] = True
-    flat = np.zeros(seconds, dtype=bool)
-    flat[start:end] = True
+    seconds = np.arange(crop.rhythm.size)
+    within = (seconds >= start) & (seconds < end)
+    beside = (seconds == start - 1) | (seconds == end)
+    wave = crop.wave.copy()
+    wave[max(start - 1, 0) * MODEL_FS_HZ : (end + 1) * MODEL_FS_HZ] = UNKNOWN
     return replace(
         crop,
         ecg=ecg.astype(np.float32),
         beat_at=crop.beat_at[~inside],
         beat=crop.beat[~inside],
         morphology=crop.morphology[~inside],
-        beats_known=np.where(flat, True, crop.beats_known & ~edges),
-        rhythm=np.where(flat, RHYTHMS.index("ASYS"), crop.rhythm).astype(np.int8),
-        quality=np.where(flat, UNKNOWN, crop.quality).astype(np.int8),
+        beats_known=crop.beats_known & ~within & ~beside,
+        rhythm=np.where(within, rhythm, crop.rhythm).astype(np.int8),
+        quality=np.where(within, UNKNOWN, crop.quality).astype(np.int8),
+        wave=wave,
     )
 
 
@@ -161,7 +256,10 @@ def _noisy(rng: np.random.Generator, crop: Crop, noise: Noise) -> Crop:
     if snr_db < UNREADABLE_SNR_DB:
         known = known & ~touched
         rhythm = np.where(touched, UNKNOWN, rhythm).astype(np.int8)
-    return replace(crop, ecg=crop.ecg + added, quality=quality, beats_known=known, rhythm=rhythm)
+    wave = crop.wave
+    if snr_db < READABLE_SNR_DB:
+        wave = np.where(np.repeat(touched, MODEL_FS_HZ), UNKNOWN, wave).astype(np.int8)
+    return replace(crop, ecg=crop.ecg + added, quality=quality, beats_known=known, rhythm=rhythm, wave=wave)
 
 
 def _amplitude_mv(lead: NDArray[np.float32]) -> float:
@@ -190,6 +288,8 @@ def _missing(rng: np.random.Generator, crop: Crop) -> Crop:
     first, last = lost.start / MODEL_FS_HZ, min(lost.stop, time) / MODEL_FS_HZ
     second = np.arange(crop.rhythm.size)
     gone = (second + 1 > first) & (second < last)
+    wave = crop.wave.copy()
+    wave[max(lost.start - MODEL_FS_HZ // 4, 0) : lost.stop + MODEL_FS_HZ // 4] = UNKNOWN
     margin = (crop.beat_at < (first - 0.1) * MODEL_FS_HZ) | (crop.beat_at >= (last + 0.1) * MODEL_FS_HZ)
     return replace(
         crop,
@@ -199,4 +299,5 @@ def _missing(rng: np.random.Generator, crop: Crop) -> Crop:
         morphology=crop.morphology[margin],
         rhythm=np.where(gone, UNKNOWN, crop.rhythm).astype(np.int8),
         quality=np.where(gone, UNKNOWN, crop.quality).astype(np.int8),
+        wave=wave,
     )

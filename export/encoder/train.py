@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from edge.encoder.contract import MODEL_FS_HZ
 from export.datasets.reader import load
-from export.datasets.splits import DATABASES
+from export.datasets.record import Record
+from export.datasets.splits import DATABASES, FOLDS, Part, fold
 from export.encoder.batch import Batch, Sampler
 from export.encoder.loss import losses, total
 from export.encoder.network import Encoder, Shape
@@ -69,7 +70,7 @@ class Trainer:
             group["lr"] = self.settings.lr(self.step)
         with torch.autocast("cpu", torch.bfloat16):
             said = self.network(torch.from_numpy(batch.ecg))
-        each = losses(said, batch.targets)
+        each = losses(said, batch.targets, smooth=True)
         self.optimiser.zero_grad(set_to_none=True)
         total(each).backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.network.parameters(), 2.0)
@@ -133,18 +134,40 @@ def averaged(path: Path) -> Encoder:
     return network.eval()
 
 
+def records(parts: tuple[Part, ...], held_out: tuple[int, ...]) -> dict[str, list[Record]]:
+    """Return the records to learn from, by database.
+
+    With folds held out, vfdb's test records are trained on as well, unless they are in one of them.
+    """
+    found = {}
+    for db in DATABASES:
+        which = (*parts, "test") if held_out and db == "vfdb" else parts
+        found[db] = [r for part in which for r in load(db, part) if fold(db, r.name) not in held_out]
+    return found
+
+
 def main() -> None:
     """Train until the last step, resuming from `OUT/checkpoint.pt` if it is there."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, required=True, help="folder of checkpoint and log, outside the repository")
     parser.add_argument("--steps", type=int, default=Settings().steps)
     parser.add_argument("--seed", type=int, default=Settings().seed)
+    parser.add_argument("--peak-lr", type=float, default=Settings().peak_lr)
+    parser.add_argument("--with-validation", action="store_true", help="learn from the validation records as well")
+    parser.add_argument("--hold-out", type=int, nargs="*", default=[], metavar="FOLD", help=f"of {FOLDS} folds")
+    parser.add_argument("--start", type=Path, help="checkpoint whose weights to start from")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     path = given.out / "checkpoint.pt"
-    trainer = Trainer.resume(path) if path.exists() else Trainer(Settings(steps=given.steps, seed=given.seed))
-    sampler = Sampler({db: load(db, "train") for db in DATABASES}, Noise.first_halves(), given.seed)
+    settings = Settings(steps=given.steps, seed=given.seed, peak_lr=given.peak_lr)
+    trainer = Trainer.resume(path) if path.exists() else Trainer(settings)
+    if given.start and trainer.step == 0:
+        start = averaged(given.start).state_dict()
+        trainer.network.load_state_dict(start)
+        trainer.average.load_state_dict(start)
+    parts: tuple[Part, ...] = ("train", "validation") if given.with_validation or given.hold_out else ("train",)
+    sampler = Sampler(records(parts, tuple(given.hold_out)), Noise.first_halves(), given.seed)
     checks = Sampler({db: load(db, "validation") for db in DATABASES}, None, 0)
     validation = [checks.batch(i) for i in range(12)]
     print(f"{sum(p.numel() for p in trainer.network.parameters()):,} parameters, from step {trainer.step}", flush=True)

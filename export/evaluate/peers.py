@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from edge.encoder.contract import BEAT_CLASSES
 from edge.encoder.session import Encoder
 from edge.rhythm.rules import Rules
-from export.datasets.reader import data_folder, load
+from export.datasets.folders import data_folder
+from export.datasets.reader import load
 from export.datasets.record import Record
 from export.evaluate import beats as ec57
 from export.evaluate.beats import Beats, figures
