@@ -19,11 +19,11 @@ import onnx
 import torch
 from numpy.typing import NDArray
 
-from edge.encoder.contract import AHEAD_S, HOP_S, MODEL_FS_HZ, PAST_S, TOKEN_DIM
+from edge.encoder.contract import AHEAD_S, HOP_S, MODEL_FS_HZ, OUTPUTS, PAST_S, TOKEN_DIM
 from export.datasets.reader import names
 from export.datasets.splits import Part
 from export.encoder.calibrate import apply, choose
-from export.encoder.network import OUTPUTS, Encoder, Probabilities
+from export.encoder.network import Encoder, Probabilities
 from export.encoder.train import averaged
 
 OPSET = 17

@@ -25,8 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.encoder.card import Card
-from edge.encoder.contract import MODEL_FS_HZ
-from edge.encoder.session import OUTPUTS, Encoder
+from edge.encoder.contract import MODEL_FS_HZ, OUTPUTS
+from edge.encoder.session import Encoder
 from edge.encoder.stride import choose_stride
 from export.datasets.reader import load
 from export.datasets.splits import DATABASES

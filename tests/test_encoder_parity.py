@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 
 from edge.encoder.card import Card
-from edge.encoder.contract import BEAT_FS_HZ, HOP_S, MODEL_FS_HZ, PAST_S, TOKEN_FS_HZ
-from edge.encoder.session import OUTPUTS, Encoder
+from edge.encoder.contract import HOP_S, MODEL_FS_HZ, OUTPUTS, OUTPUTS_HZ, PAST_S
+from edge.encoder.session import Encoder
 
 FIXTURE = Path(__file__).parent / "fixtures" / "encoder_parity.npz"
-RATE_HZ = dict(zip(OUTPUTS, (BEAT_FS_HZ, BEAT_FS_HZ, BEAT_FS_HZ, 1, 1, TOKEN_FS_HZ), strict=True))
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +49,7 @@ def test_window_length_and_batch_do_not_change_a_bit(leads: int, threads: int) -
             said = encoder.run(np.stack(windows[at : at + batch]))
             for row, start in enumerate(starts[at : at + batch]):
                 for name in OUTPUTS:
-                    rate = RATE_HZ[name]
+                    rate = OUTPUTS_HZ[name]
                     kept = getattr(said, name)[row, PAST_S * rate : (PAST_S + HOP_S) * rate]
                     wanted = getattr(long, name)[0, (start + PAST_S) * rate : (start + PAST_S + HOP_S) * rate]
                     assert np.isfinite(kept).all()

@@ -11,9 +11,9 @@ from encoder_kit import tiny_card
 from numpy.typing import NDArray
 
 from edge.encoder.card import Card
-from edge.encoder.contract import MODEL_FS_HZ
+from edge.encoder.contract import MODEL_FS_HZ, OUTPUTS
 from edge.encoder.scoring import HopJob, score_hops
-from edge.encoder.session import OUTPUTS, Encoder
+from edge.encoder.session import Encoder
 from edge.encoder.stride import LONG_HOPS, choose_stride
 from edge.encoder.windows import AHEAD, HOP, PAST
 from edge.signal.prepare import prepare

@@ -9,17 +9,15 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed (make test-export)")
 
-from edge.encoder.contract import BEAT_FS_HZ, MODEL_FS_HZ, RHYTHMS, TOKEN_FS_HZ  # noqa: E402
+from edge.encoder.contract import MODEL_FS_HZ, OUTPUTS, OUTPUTS_HZ, RHYTHMS  # noqa: E402
 from export import onnx as exporter  # noqa: E402
 from export.datasets.record import Record  # noqa: E402
 from export.encoder.batch import Batch, Sampler  # noqa: E402
-from export.encoder.network import OUTPUTS, Encoder, Probabilities, Shape  # noqa: E402
+from export.encoder.network import Encoder, Probabilities, Shape  # noqa: E402
 from export.encoder.spoil import Noise  # noqa: E402
 from export.encoder.train import Settings, Trainer  # noqa: E402
 
 pytestmark = pytest.mark.export
-
-RATE_HZ = dict(zip(OUTPUTS, (BEAT_FS_HZ, BEAT_FS_HZ, BEAT_FS_HZ, 1, 1, MODEL_FS_HZ, TOKEN_FS_HZ), strict=True))
 
 
 def _network(seed: int) -> Encoder:
@@ -55,7 +53,7 @@ def test_onnx_runtime_equals_torch_for_any_batch_leads_and_length(seed: int, tmp
         got = session.run(list(OUTPUTS), {"ecg": ecg})
         wanted = _said(network, torch.from_numpy(ecg))
         for name, values in zip(OUTPUTS, got, strict=True):
-            assert values.shape[:2] == (batch, seconds * RATE_HZ[name])
+            assert values.shape[:2] == (batch, seconds * OUTPUTS_HZ[name])
             assert np.isfinite(values).all()
             np.testing.assert_allclose(values, wanted[name].numpy(), atol=2e-4, err_msg=name)
 
@@ -71,7 +69,7 @@ def test_a_hop_sees_no_further_than_the_contract(seed: int) -> None:
     ]
     one, two = _said(network, ecg), _said(network, other)
     for name in OUTPUTS:
-        kept = slice(start * RATE_HZ[name], end * RATE_HZ[name])
+        kept = slice(start * OUTPUTS_HZ[name], end * OUTPUTS_HZ[name])
         torch.testing.assert_close(one[name][:, kept], two[name][:, kept], rtol=0, atol=1e-5)
         assert not torch.allclose(one[name], two[name], atol=1e-3)
 
@@ -83,8 +81,8 @@ def test_the_network_is_shift_equivariant() -> None:
     later = ecg[..., 7 * MODEL_FS_HZ :]
     one, two = _said(network, ecg), _said(network, later)
     for name in OUTPUTS:
-        a = one[name][:, 23 * RATE_HZ[name] : 48 * RATE_HZ[name]]
-        b = two[name][:, 16 * RATE_HZ[name] : 41 * RATE_HZ[name]]
+        a = one[name][:, 23 * OUTPUTS_HZ[name] : 48 * OUTPUTS_HZ[name]]
+        b = two[name][:, 16 * OUTPUTS_HZ[name] : 41 * OUTPUTS_HZ[name]]
         torch.testing.assert_close(a, b, rtol=0, atol=1e-5)
 
 
@@ -105,7 +103,7 @@ def test_a_recordings_start_is_like_padding() -> None:
     one, two = _said(network, ecg), _said(network, torch.cat([missing, ecg], dim=2))
     for name in ("rhythm", "tokens"):
         torch.testing.assert_close(
-            one[name][:, 2 * RATE_HZ[name] :], two[name][:, 10 * RATE_HZ[name] :], rtol=0, atol=0.1
+            one[name][:, 2 * OUTPUTS_HZ[name] :], two[name][:, 10 * OUTPUTS_HZ[name] :], rtol=0, atol=0.1
         )
 
 

@@ -40,6 +40,18 @@ RHYTHMS = ("N", "AFIB", "AFL", "SVTA", "VT", "VF", "P", "ASYS")
 MORPHOLOGIES = ("narrow", "LBBB", "RBBB", "paced", "other")
 WAVES = ("none", "P", "QRS", "T")
 
+OUTPUTS_HZ = {
+    "r_peak": BEAT_FS_HZ,
+    "beat": BEAT_FS_HZ,
+    "morphology": BEAT_FS_HZ,
+    "rhythm": 1,
+    "quality": 1,
+    "delineation": MODEL_FS_HZ,
+    "tokens": TOKEN_FS_HZ,
+}
+"""The graph's outputs in their order, with their frame rates."""
+OUTPUTS = tuple(OUTPUTS_HZ)
+
 
 @dataclass(frozen=True, slots=True)
 class HopScores:

@@ -12,11 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.encoder.card import Card
-from edge.encoder.contract import MODEL_FS_HZ
+from edge.encoder.contract import MODEL_FS_HZ, OUTPUTS
 from edge.encoder.provider import Choice, choose_provider, cpu_after_failure, gpu_is_there
 from edge.errors import AnyecgError
-
-OUTPUTS = ("r_peak", "beat", "morphology", "rhythm", "quality", "delineation", "tokens")
 
 
 @dataclass(frozen=True, slots=True)

@@ -259,6 +259,3 @@ class Probabilities(nn.Module):
             torch.softmax(said.wave, dim=-1),
             said.tokens,
         )
-
-
-OUTPUTS = ("r_peak", "beat", "morphology", "rhythm", "quality", "delineation", "tokens")
