@@ -1,7 +1,7 @@
 """One peer on recordings of one lead, in the peers' own environment (`bench.analyze.peer_python`).
 
 peer.py TOOL RECORD HOURS           the first hours of a record; prints how many beats and how long it took
-peer.py beats TOOL OUT RECORD ...   beats of whole records, times and classes, into the JSON file OUT
+peer.py beats TOOL FOLDER RECORD ...   beats of whole records, times and classes, into FOLDER/<record>.json each
 """
 
 import json
@@ -95,24 +95,26 @@ def count(tool, path, hours):
     print(json.dumps({"beats": len(at_s), "gives": gives, "stages": stages}))
 
 
-def beats(tool, out, paths):
-    found = {}
-    for path in paths:
+def beats(tool, folder, paths):
+    os.makedirs(folder, exist_ok=True)
+    for n, path in enumerate(paths):
         signal, fs = read(path)
-        if not found:  # imports and model loading are not reading
+        if n == 0:  # imports and model loading are not reading
             TOOLS[tool](signal[: WARM_UP_S * fs], fs)
         began = time.process_time()
         at_s, labels, gives = TOOLS[tool](signal, fs)
         cpu_s = time.process_time() - began
-        found[os.path.basename(path)] = {
+        found = {
             "at_s": [round(float(at), 4) for at in at_s],
             "labels": None if labels is None else list(labels),
             "seconds": len(signal) / fs,
             "cpu_s": cpu_s,
             "gives": gives,
         }
-    with open(out, "w", encoding="utf-8") as file:
-        json.dump(found, file)
+        out = os.path.join(folder, os.path.basename(path) + ".json")
+        with open(out + ".part", "w", encoding="utf-8") as file:
+            json.dump(found, file)
+        os.replace(out + ".part", out)
 
 
 def main():

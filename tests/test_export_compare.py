@@ -90,13 +90,32 @@ def test_peers_are_scored_like_the_encoder() -> None:
     assert peers.matrix(record, at_s, ["?"] * 6)[:5, 0].sum() == 6
 
 
-def test_a_peer_that_fails_is_left_out_with_a_note(tmp_path: Path) -> None:
+def test_a_peer_that_fails_is_left_out_with_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peers, "_kept", lambda script, tool: tmp_path / tool)
     python = tmp_path / "python"
     python.write_text("#!/bin/sh\necho no module named openecg >&2\nexit 1\n")
     python.chmod(0o755)
     notes: list[str] = []
     assert peers._peer(python, "openecg", ["100"], notes) is None
     assert notes == ["openecg is left out: no module named openecg"]
+
+
+def test_what_a_peer_found_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peers, "_kept", lambda script, tool: tmp_path / tool)
+    python = tmp_path / "python"
+    python.write_text(
+        f'#!/bin/sh\necho "$@" >> {tmp_path}/calls\nmkdir -p "$4"\nshift 4\n'
+        f'for path; do echo "{{}}" > {tmp_path}/sleepecg/$(basename "$path").json; done\n'
+    )
+    python.chmod(0o755)
+    notes: list[str] = []
+    assert peers._peer(python, "sleepecg", ["100"], notes) == {"100": {}}
+    assert peers._peer(python, "sleepecg", ["100", "103"], notes) == {"100": {}, "103": {}}
+    first, second = (tmp_path / "calls").read_text().splitlines()
+    assert first.endswith("100")
+    assert second.endswith("103")
+    assert "100" not in second
+    assert not notes
 
 
 def test_hops_are_labelled_by_what_lies_within_them() -> None:

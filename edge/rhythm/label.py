@@ -20,6 +20,8 @@ _KEEP_S = 16
 """So far back can the start of a rhythm be dated."""
 _AFIB = RHYTHMS.index("AFIB")
 _MEMBERS = tuple(tuple(RHYTHMS.index(name) for name in group) for group in GROUPS)
+_PAIRS = tuple((group[0], group[1] if len(group) > 1 else None) for group in _MEMBERS)
+"""The same, one or two each, for the innermost sum."""
 
 
 class RhythmLabel(Part):
@@ -107,7 +109,7 @@ class RhythmLabel(Part):
 
     def _sums(self, scores: list[float]) -> list[float]:
         """Return the added score of every group."""
-        sums = [sum(scores[i] for i in members) for members in _MEMBERS]
+        sums = [scores[i] if j is None else scores[i] + scores[j] for i, j in _PAIRS]
         if self._regular:
             sums[0] += scores[_AFIB]
             sums[1] -= scores[_AFIB]

@@ -16,6 +16,9 @@ from edge.rhythm.wearer import REACH
 
 STEP = MODEL_FS_HZ // BEAT_FS_HZ
 _FRAMES = HOP_S * BEAT_FS_HZ
+_WIDTH = 1 + len(BEAT_CLASSES) + len(MORPHOLOGIES)
+_CLASSES = slice(1, 1 + len(BEAT_CLASSES))
+_SHAPES = slice(_CLASSES.stop, _WIDTH)
 _CLASS_REACH = 2
 """Frames on each side whose classes are averaged, weighted by their R-peak score."""
 _SEARCH = 8
@@ -49,15 +52,31 @@ class BeatFinder(Part):
     def __init__(self, limits: BeatLimits, leads: int) -> None:
         self._on, self._faint = limits.on, limits.faint
         self._reach = math.floor(limits.refractory_s * BEAT_FS_HZ)
-        self._leads = leads
+        self._scores = np.zeros((0, _WIDTH), np.float32)
+        self._ecg = np.zeros((leads, 0), np.float32)
         self.first = 0
         """Frame number of the first frame in the tail."""
         self.decided = 0
         """Frames below this number are decided."""
-        self.tail = b""
+
+    @property
+    def tail(self) -> bytes:
         """float32 [frames, 11]: R-peak score, classes, morphologies."""
-        self.ecg_tail = b""
+        return self._scores.astype("<f4").tobytes()
+
+    @tail.setter
+    def tail(self, value: bytes) -> None:
+        self._scores = np.frombuffer(value, dtype="<f4").reshape(-1, _WIDTH).astype(np.float32, copy=False)
+
+    @property
+    def ecg_tail(self) -> bytes:
         """float32 [leads, 4 · frames]."""
+        return self._ecg.astype("<f4").tobytes()
+
+    @ecg_tail.setter
+    def ecg_tail(self, value: bytes) -> None:
+        ecg = np.frombuffer(value, dtype="<f4").reshape(len(self._ecg), -1)
+        self._ecg = ecg.astype(np.float32, copy=False)
 
     @property
     def frontier(self) -> int:
@@ -66,70 +85,81 @@ class BeatFinder(Part):
 
     def feed(self, hop: HopScores) -> list[Peak]:
         """Return the peaks that this hop decides, in order."""
-        scores = np.concatenate((self._scores(), np.column_stack((hop.r_peak, hop.beat, hop.morphology))))
-        ecg = np.concatenate((self._ecg(), hop.ecg), axis=1)
+        known = len(self._scores)
+        scores = np.empty((known + _FRAMES, _WIDTH), np.float32)
+        scores[:known] = self._scores
+        scores[known:, 0] = hop.r_peak
+        scores[known:, _CLASSES] = hop.beat
+        scores[known:, _SHAPES] = hop.morphology
+        ecg = np.concatenate((self._ecg, hop.ecg), axis=1)
         peaks = self._decide(scores, ecg, self.first + len(scores) - self._reach)
         keep = min(len(scores), 2 * self._reach)
         self.first += len(scores) - keep
-        self.tail = scores[len(scores) - keep :].astype("<f4").tobytes()
-        self.ecg_tail = ecg[:, ecg.shape[1] - keep * STEP :].astype("<f4").tobytes()
+        self._scores = scores[len(scores) - keep :].copy()
+        self._ecg = ecg[:, ecg.shape[1] - keep * STEP :].copy()
         return peaks
 
     def finish(self) -> list[Peak]:
         """Return the peaks among the frames that were still waiting."""
-        scores = self._scores()
-        return self._decide(scores, self._ecg(), self.first + len(scores))
-
-    def _scores(self) -> NDArray[np.float32]:
-        width = 1 + len(BEAT_CLASSES) + len(MORPHOLOGIES)
-        return np.frombuffer(self.tail, dtype="<f4").reshape(-1, width).astype(np.float32, copy=False)
-
-    def _ecg(self) -> NDArray[np.float32]:
-        return np.frombuffer(self.ecg_tail, dtype="<f4").reshape(self._leads, -1).astype(np.float32, copy=False)
+        return self._decide(self._scores, self._ecg, self.first + len(self._scores))
 
     def _decide(self, scores: NDArray[np.float32], ecg: NDArray[np.float32], until: int) -> list[Peak]:
-        r: list[float] = scores[:, 0].tolist()
         start, stop = self.decided - self.first, until - self.first
-        scale = _mean_amplitude(ecg)
-        peaks = []
-        for i in range(start, stop):
-            if r[i] < self._faint:
-                continue
-            before, after = r[max(0, i - self._reach) : i], r[i : i + self._reach + 1]
-            if r[i] >= max(after) and r[i] > max(before, default=-1):
-                peaks.append(self._peak(scores, ecg, scale, i))
         self.decided = until
+        candidates = (start + np.flatnonzero(scores[start:stop, 0] >= self._faint)).tolist()
+        if not candidates:
+            return []
+        r: list[float] = scores[:, 0].tolist()
+        known = np.isfinite(ecg)
+        all_known = bool(known.all())
+        scale = _mean_amplitude(ecg, None if all_known else known)
+        peaks = []
+        for i in candidates:
+            top = r[i]
+            if top >= max(r[i : i + self._reach + 1]) and top > max(r[max(0, i - self._reach) : i], default=-1):
+                peaks.append(self._peak(scores, r, ecg, scale, all_known, i))
         return peaks
 
-    def _peak(self, scores: NDArray[np.float32], ecg: NDArray[np.float32], scale: list[float], i: int) -> Peak:
+    def _peak(
+        self,
+        scores: NDArray[np.float32],
+        r: list[float],
+        ecg: NDArray[np.float32],
+        scale: list[float],
+        all_known: bool,
+        i: int,
+    ) -> Peak:
         near = scores[max(0, i - _CLASS_REACH) : i + _CLASS_REACH + 1].astype(np.float64)
         weights = near[:, 0] / near[:, 0].sum()
         mixed = (weights @ near[:, 1:]).tolist()
         morphologies = mixed[len(BEAT_CLASSES) :]
-        score = float(scores[i, 0])
         middle = i * STEP + (STEP - 1) / 2
         offset = self.first * STEP
-        position = _r_position(ecg, scale, middle + STEP * _vertex(scores[:, 0], i))
+        position = _r_position(ecg, scale, all_known, middle + STEP * _vertex(r, i))
         return Peak(
             frame_position=offset + middle,
             position=offset + position,
-            score=score,
-            faint=score < self._on,
+            score=r[i],
+            faint=r[i] < self._on,
             beat=tuple(mixed[: len(BEAT_CLASSES)]),
             morphology=MORPHOLOGIES[morphologies.index(max(morphologies))],
             around=_around(ecg, round(position)),
         )
 
 
-def _mean_amplitude(ecg: NDArray[np.float32]) -> list[float]:
-    """Return the mean absolute amplitude of each lead in mV, 0 for a lead without samples."""
-    known = np.isfinite(ecg)
-    sums = np.where(known, np.abs(ecg), 0).sum(axis=1, dtype=np.float64)
-    means: list[float] = (sums / np.maximum(known.sum(axis=1), 1)).tolist()
+def _mean_amplitude(ecg: NDArray[np.float32], known: NDArray[np.bool_] | None) -> list[float]:
+    """Return the mean absolute amplitude of each lead in mV, 0 for a lead without samples; `known` None: all are."""
+    amplitude = np.abs(ecg)
+    if known is None:
+        sums, n = np.add.reduce(amplitude, axis=1, dtype=np.float64), np.float64(ecg.shape[1])
+    else:
+        sums = np.add.reduce(np.where(known, amplitude, 0), axis=1, dtype=np.float64)
+        n = np.maximum(known.sum(axis=1), 1)
+    means: list[float] = (sums / n).tolist()
     return means
 
 
-def _r_position(ecg: NDArray[np.float32], scale: list[float], guess: float) -> float:
+def _r_position(ecg: NDArray[np.float32], scale: list[float], all_known: bool, guess: float) -> float:
     """Return where the leads together deflect most around `guess`.
 
     Each lead counts relative to its mean amplitude, so a lead full of noise, however large, says little.
@@ -139,13 +169,15 @@ def _r_position(ecg: NDArray[np.float32], scale: list[float], guess: float) -> f
     deflection = np.zeros(high - low)
     for lead, mean in zip(ecg, scale, strict=True):
         part = lead[low:high]
-        if mean > 0 and np.isfinite(part).all():
+        if mean > 0 and (all_known or np.isfinite(part).all()):
             deflection += np.abs(part) / mean
-    if not deflection.any():
-        return guess
     deflection *= _PRIOR[low - centre + _SEARCH : high - centre + _SEARCH]
-    top = int(deflection.argmax())
-    return low + top + _vertex(deflection, top)
+    values: list[float] = deflection.tolist()
+    highest = max(values)
+    if highest == 0:
+        return guess
+    top = values.index(highest)
+    return low + top + _vertex(values, top)
 
 
 def _around(ecg: NDArray[np.float32], centre: int) -> NDArray[np.float32]:
@@ -158,10 +190,10 @@ def _around(ecg: NDArray[np.float32], centre: int) -> NDArray[np.float32]:
     return out
 
 
-def _vertex(values: NDArray[np.floating], i: int) -> float:
+def _vertex(values: list[float], i: int) -> float:
     """Return how far the parabola through i − 1, i, i + 1 peaks beside i (−0.5 to 0.5); 0 at the border."""
     if i == 0 or i == len(values) - 1:
         return 0.0
-    left, top, right = (float(v) for v in values[i - 1 : i + 2])
+    left, top, right = values[i - 1 : i + 2]
     bend = left - 2 * top + right
     return 0.0 if bend >= 0 else min(0.5, max(-0.5, 0.5 * (left - right) / bend))

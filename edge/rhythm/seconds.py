@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -76,37 +77,40 @@ class SignalJudge(Part):
 
     def seconds(self, hop: HopScores) -> list[Second]:
         """Return the seconds of a hop."""
-        spans_mv = _spans_mv(hop)
-        return [self._second(hop, i, spans_mv[i]) for i in range(HOP_S)]
+        measures = (hop.present.tolist(), hop.quality.tolist(), _spans_mv(hop), hop.clipped.tolist())
+        rows: list[list[float]] = hop.rhythm.tolist()
+        off: list[bool] = hop.contact_off.tolist()
+        return [self._second(hop.k * HOP_S + i, *each) for i, each in enumerate(zip(rows, off, *measures, strict=True))]
 
-    def _second(self, hop: HopScores, i: int, span_mv: float) -> Second:
-        limits = self._limits
-        present = float(hop.present[i])
-        quality = float(hop.quality[i])
-        rhythm = _NOTHING if np.isnan(hop.rhythm[i]).any() else tuple(hop.rhythm[i].tolist())
-        signal = self._signal(hop, i, present, quality, span_mv, rhythm[_ASYS])
+    def _second(
+        self, index: int, row: list[float], off: bool, present: float, quality: float, span_mv: float, clipped: float
+    ) -> Second:
+        rhythm = _NOTHING if math.isnan(sum(row)) else tuple(row)
+        signal = self._signal(off, present, quality, span_mv, clipped, rhythm[_ASYS])
         return Second(
-            index=hop.k * HOP_S + i,
+            index=index,
             signal=signal,
             doubtful=signal == "readable" and self.dead_s > 0,
-            whole=signal == "readable" and present >= limits.whole_present,
+            whole=signal == "readable" and present >= self._limits.whole_present,
             present_s=present,
-            quality=None if np.isnan(quality) else quality,
+            quality=None if math.isnan(quality) else quality,
             rhythm=rhythm,
         )
 
-    def _signal(self, hop: HopScores, i: int, present: float, quality: float, span_mv: float, asystole: float) -> str:
+    def _signal(
+        self, off: bool, present: float, quality: float, span_mv: float, clipped: float, asystole: float
+    ) -> str:
         limits = self._limits
-        if present < limits.min_present or np.isnan(quality):
+        if present < limits.min_present or math.isnan(quality):
             self.good, self.low_s, self.dead_s, self.flat = False, 0, 0, False
             return "gap"
         self.good = quality >= (limits.quality_off if self.good else limits.quality_on)
         self._follow_flat(span_mv, asystole)
-        if hop.contact_off[i]:
+        if off:
             return "lead_off"
         if self.flat:
             return "flat"
-        if not self.good or hop.clipped[i] > limits.max_clipped:
+        if not self.good or clipped > limits.max_clipped:
             return "unreadable"
         return "readable"
 
@@ -123,6 +127,8 @@ class SignalJudge(Part):
 
 def _spans_mv(hop: HopScores) -> list[float]:
     """Return the largest peak-to-peak amplitude of any lead per second; 0 when there is none."""
-    widest = np.fmax.reduce(peak_to_peak_mv(hop.ecg, MODEL_FS_HZ), axis=0)
-    spans: list[float] = np.nan_to_num(widest).tolist()
+    each = hop.ecg.reshape(-1, HOP_S, MODEL_FS_HZ)
+    spans: list[float] = (each.max(axis=2) - each.min(axis=2)).max(axis=0).tolist()
+    if math.isnan(sum(spans)):  # something is missing: measure what there is
+        spans = np.nan_to_num(np.fmax.reduce(peak_to_peak_mv(hop.ecg, MODEL_FS_HZ), axis=0)).tolist()
     return spans

@@ -16,6 +16,7 @@ from edge.rhythm.patterns import BeatPatterns
 from edge.rhythm.peaks import BeatFinder, Peak
 from edge.rhythm.rules import Rules, SignalRule, rules_hash
 from edge.rhythm.seconds import Second, SignalJudge
+from edge.rhythm.slope import SlopeGate
 from edge.rhythm.state import Part
 from edge.rhythm.stretch import Stretch
 from edge.rhythm.supraventricular import SvtDetector
@@ -39,7 +40,8 @@ class _Progress(Part):
     def __init__(self) -> None:
         self.next_k = 0
         self.pending: list[Any] = []
-        """[end, readable, whole, af] of the second whose last beats are not decided yet; empty at the start."""
+        """[end, readable, whole, af, likely VT or VF] of the second whose last beats are not decided yet; empty at
+        the start."""
         self.doubtful = False
         """Whether the newest second may yet turn out to be part of a flat line."""
         self.signal = "gap"
@@ -66,6 +68,7 @@ class RhythmSession:
         self._finder = BeatFinder(rules.beat, len(leads))
         self._label = RhythmLabel(rules.rhythm)
         self._heart = Heart()
+        self._slope = SlopeGate(rules.beat)
         self._wearer = Wearer(rules.wearer, len(leads))
         self._book = FindingBook(recording_key, rules, self._sample)
         self._silence = SilenceRules(self._book, rules, self._heart)
@@ -86,7 +89,7 @@ class RhythmSession:
         self._parts: list[Part] = [
             *(self._progress, self._judge, self._finder, self._label, self._heart, self._book, self._silence),
             *(self._rates, self._ectopy, self._peaks, self._vt, self._vf.stretch, self._af, *self._signals.values()),
-            *(self._trends, self._wearer, self._extremes, self._svt, *self._patterns.parts),
+            *(self._trends, self._wearer, self._extremes, self._svt, *self._patterns.parts, self._slope),
         ]
         if state is not None:
             rhythm_state.restore(state, self._identity, self._parts)
@@ -175,11 +178,12 @@ class RhythmSession:
         rhythm = self._label.name
         likely_af = second.readable and not regular and sum(second.rhythm[i] for i in _AF_SCORES) >= _LIKELY
         af = rhythm in AF or likely_af
-        self._progress.pending = [second.end, second.readable, second.whole, af]
+        ventricular = second.ventricular >= _LIKELY
+        self._progress.pending = [second.end, second.readable, second.whole, af, ventricular]
         if not second.whole:
             self._wait(second.start, af)
             heart.break_at(None)
-        elif second.ventricular >= _LIKELY:
+        elif ventricular:
             self._wait(second.start, af)
             heart.hush(second.end, after="ventricular")
         else:
@@ -215,7 +219,7 @@ class RhythmSession:
 
     def _leave(self) -> None:
         """End a second all of whose beats are known."""
-        end, _, whole, af = self._progress.pending
+        end, _, whole, af, _ = self._progress.pending
         if not whole:
             self._heart.break_at(None)
         else:
@@ -226,15 +230,19 @@ class RhythmSession:
 
     def _beat(self, peak: Peak) -> list[Beat]:
         """Take a peak in the pending second; return it if it is a beat."""
-        _, readable, _, af = self._progress.pending
+        _, readable, _, af, ventricular = self._progress.pending
         position = peak.position
         if not readable or (self._end_sample is not None and self._sample(position) >= self._end_sample):
+            return []
+        slopes = self._slope.slopes(peak.around)
+        if not ventricular and self._slope.is_flat(position, peak.score, slopes):
             return []
         self._silence.check(position, af)
         if peak.faint:
             self._peaks.faint(position)
             self._heart.break_at(position)
             return []
+        self._slope.beat(position, slopes)
         before = self._heart.kind
         rr_s = self._heart.beat(position)
         scores = self._wearer.weigh(position, peak.around, rr_s, peak.score, peak.beat, af)

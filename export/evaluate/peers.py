@@ -3,14 +3,17 @@
 Every peer runs as `bench/peer.py beats` in an environment of its own (made on the first call) on the first lead of
 each record; what it finds is scored exactly as the encoder's beats are. Speed is ECG-seconds per CPU-second of the
 process, without imports, model loading and reading, one thread where a package can be told so.
+
+What a peer found depends on its packages and records only, so it is kept (`~/.cache/anyecg/peers`) and not run again
+for new weights of ours.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -110,26 +113,34 @@ def _python(notes: list[str]) -> Path | None:
 
 
 def _peer(python: Path, tool: str, names: Sequence[str], notes: list[str]) -> dict[str, Any] | None:
-    """Run one peer on all records; None, and a note, if it cannot be."""
+    """Return what one peer finds in all records, run where it is not known yet; None, and a note, if it cannot be."""
     script = Path(__file__).parents[2] / "bench" / "peer.py"
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "beats.json"
-        paths = [str(data_folder() / "mitdb" / name) for name in names]
-        command = [str(python), str(script), "beats", tool, str(out), *paths]
-        try:
+    kept = _kept(script, tool)
+    paths = [str(data_folder() / "mitdb" / name) for name in names if not (kept / f"{name}.json").exists()]
+    try:
+        if paths:
             subprocess.run(
-                command,
+                [str(python), str(script), "beats", tool, str(kept), *paths],
                 check=True,
                 capture_output=True,
                 text=True,
                 timeout=TIMEOUT_S,
                 env={**os.environ, **ONE_THREAD},
             )
-            return dict(json.loads(out.read_text(encoding="utf-8")))
-        except (subprocess.SubprocessError, OSError) as error:
-            said = str(getattr(error, "stderr", None) or error).strip().splitlines()
-            notes.append(f"{tool} is left out: {said[-1][:200] if said else type(error).__name__}")
-            return None
+        return {name: json.loads((kept / f"{name}.json").read_text(encoding="utf-8")) for name in names}
+    except (subprocess.SubprocessError, OSError) as error:
+        said = str(getattr(error, "stderr", None) or error).strip().splitlines()
+        notes.append(f"{tool} is left out: {said[-1][:200] if said else type(error).__name__}")
+        return None
+
+
+def _kept(script: Path, tool: str) -> Path:
+    """Return the folder of a peer's results: another for other packages or another way of calling them."""
+    from bench.analyze import PEER_PACKAGES
+
+    made_of = "\n".join((*PEER_PACKAGES, script.read_text(encoding="utf-8")))
+    key = hashlib.sha256(made_of.encode()).hexdigest()[:12]
+    return Path.home() / ".cache" / "anyecg" / "peers" / key / tool
 
 
 def table(found: Mapping[str, Any]) -> str:

@@ -74,9 +74,10 @@ def beat_figures(encoder: Encoder, db: str, part: Part, leads: tuple[int, ...], 
 
 
 def unknown(record: Record) -> Iterable[tuple[float, float]]:
-    """Yield spans whose beats are not annotated (flutter), in seconds."""
+    """Return spans whose beats are not annotated, in seconds: flutter, and the part of a second at the end."""
     edges = np.flatnonzero(np.diff(np.concatenate([[True], record.beats_known, [True]]).astype(np.int8)))
-    return [(float(a), float(b)) for a, b in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)]
+    spans = [(float(a), float(b)) for a, b in zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)]
+    return [*spans, (float(record.seconds), np.inf)]
 
 
 def rhythm_figures(encoder: Encoder, part: Part) -> Figures:
