@@ -19,6 +19,7 @@ _NEWEST_S = 10.0
 """Older beats say nothing: an electrode may have moved."""
 _MOST = 16
 _LEAST = 4
+_PER_MV = 10_000
 
 
 class SlopeGate(Part):
@@ -32,16 +33,19 @@ class SlopeGate(Part):
 
     def __init__(self, limits: BeatLimits) -> None:
         self._share, self._sure = limits.min_slope, limits.sure
-        self.newest: list[list[float]] = []
-        """[position, steepest slope of every lead in mV per sample, NaN where unknown] of the newest beats."""
+        self.newest: list[list[int]] = []
+        """[position, slope of every lead] of the newest beats."""
 
-    def slopes(self, around: NDArray[np.float32]) -> list[float]:
-        """Return the steepest slope of every lead; `around` as in `edge.rhythm.peaks.Peak`."""
+    def slopes(self, around: NDArray[np.float32]) -> list[int]:
+        """Return the steepest slope of every lead in `_PER_MV` per mV and sample, −1 where the signal is not known.
+
+        `around` as in `edge.rhythm.peaks.Peak`.
+        """
         near = around[:, _NEAR]
         steepest: list[float] = np.abs(near[:, 1:] - near[:, :-1]).max(axis=1).tolist()
-        return steepest
+        return [-1 if slope != slope else round(slope * _PER_MV) for slope in steepest]
 
-    def is_flat(self, position: float, score: float, slopes: Sequence[float]) -> bool:
+    def is_flat(self, position: float, score: float, slopes: Sequence[int]) -> bool:
         """Return whether a doubtful peak is too flat for a beat in every lead that can be compared."""
         if score >= self._sure:
             return False
@@ -51,14 +55,14 @@ class SlopeGate(Part):
             return False
         compared = False
         for lead, slope in enumerate(slopes):
-            usual = sorted(beat[lead] for beat in beats if beat[lead] == beat[lead])
-            if slope != slope or len(usual) < _LEAST:
+            usual = sorted(beat[lead] for beat in beats if beat[lead] >= 0)
+            if slope < 0 or len(usual) < _LEAST:
                 continue
             if slope >= self._share * usual[len(usual) // 2]:
                 return False
             compared = True
         return compared
 
-    def beat(self, position: float, slopes: Sequence[float]) -> None:
+    def beat(self, position: float, slopes: Sequence[int]) -> None:
         """Take a beat."""
-        self.newest = [*self.newest[1 - _MOST :], [position, *slopes]]
+        self.newest = [*self.newest[1 - _MOST :], [round(position), *slopes]]
