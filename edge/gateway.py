@@ -21,9 +21,10 @@ from edge.encoder.session import Encoder
 from edge.intake import Intake, IntakeLimits, Stored
 from edge.rhythm.rules import Rules, rules_hash
 from edge.store import findings, outbox
-from edge.store.database import open_readonly
+from edge.store.database import FILE_NAME, open_readonly
 from edge.store.findings import Change
 from edge.store.queries import Recording
+from edge.store.rescue import rescue
 from edge.store.writer import Writer
 
 log = structlog.get_logger(__name__)
@@ -42,6 +43,7 @@ class Gateway:
         wanted = config.encoder
         card, self.precision = choose_card(wanted.model, wanted.precision, wanted.provider)
         self.encoder = Encoder(card, provider=wanted.provider, threads=wanted.threads)
+        self.rescued = rescue(state, config.backup.folder, clock.utc_ns()) if (state / FILE_NAME).exists() else None
         self.writer = Writer(state)
         self.reader = open_readonly(state)
         self._analyses: dict[str, int] = {}

@@ -27,6 +27,7 @@ from edge.clock import Clock
 from edge.config import Retention
 from edge.errors import AnyecgError
 from edge.store import retention
+from edge.store.rescue import mark_damaged
 from edge.store.writer import Writer
 
 log = structlog.get_logger(__name__)
@@ -48,6 +49,10 @@ HOLD_S = 86_400.0
 
 State = Literal["ok", "degraded", "failing"]
 T = TypeVar("T")
+
+
+class DamagedError(AnyecgError):
+    """The database is damaged; only a new start can do something about it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +100,17 @@ class Storage:
         while True:
             try:
                 await self.look()
+            except DamagedError:
+                raise
             except (AnyecgError, OSError) as error:
                 self._say("failing", f"the disk under {self._state} does not take anything: {error}")
             await asyncio.sleep(LOOK_S)
 
     async def look(self) -> None:
         """Do once what `run` does: one look, and what it asks for."""
+        if self._writer.damage:
+            mark_damaged(self._state, self._writer.damage)
+            raise DamagedError(f"{self._writer.damage}: the next start moves it aside and restores it")
         is_full = "full" in self._writer.trouble
         if is_full:
             self._give_up_reserve()

@@ -7,6 +7,7 @@ import importlib
 GROUPS = (
     "analyze",
     "ask",
+    "backup",
     "config",
     "demo",
     "devices",

@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -90,6 +91,7 @@ def open_writable(state: Path) -> Engine:
         with engine.connect() as conn:
             if _version(conn) != SCHEMA:
                 _refuse_newer(conn, path)
+                _keep_before_upgrade(conn, path)
                 _upgrade(conn)
                 conn.commit()
     except DatabaseError as error:
@@ -163,6 +165,35 @@ def _refuse_newer(conn: Connection, path: Path) -> None:
             f"{path} was written by a newer anyecg (schema {version}, this one knows {SCHEMA}): "
             "upgrade anyecg-edge, or restore a backup made by this version"
         )
+
+
+def _keep_before_upgrade(conn: Connection, path: Path) -> None:
+    """Copy the file as it is before its schema changes; `anyecg restore` takes the copy. None of it, no migration."""
+    version = _version(conn)
+    if version is None:
+        return
+    copy = path.parent / f"before-migration-from-{version}.sqlite"
+    fresh = copy.with_suffix(".new")
+    fresh.unlink(missing_ok=True)
+    try:
+        url = f"file:{path.absolute().as_posix()}?mode=ro"
+        with (
+            closing(sqlite3.connect(url, uri=True)) as source,
+            closing(sqlite3.connect(fresh, isolation_level=None)) as target,
+        ):
+            source.backup(target)
+            target.execute("PRAGMA journal_mode=DELETE")
+            said = target.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if said != "ok":
+            raise StoreError(f"{path} is not migrated: its copy is not sound ({said}); restore a backup")
+        fresh.chmod(0o600)
+        os.replace(fresh, copy)
+    except (OSError, sqlite3.Error) as error:
+        raise StoreError(
+            f"{path} is not migrated from schema {version}: no copy of it could be made first ({error}); free the disk"
+        ) from None
+    finally:
+        fresh.unlink(missing_ok=True)
 
 
 def _upgrade(conn: Connection) -> None:

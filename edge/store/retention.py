@@ -274,7 +274,7 @@ def _sweep(conn: Connection, recording: Recording, first: int, stop: int) -> Non
     for a, b in kept_strips(conn, recording, first * length, stop * length):
         kept.update(range(a // length, -(-b // length)))
     numbers = [n for n in range(first, stop) if n not in kept]
-    for span_first, span_stop in _runs(numbers):
+    for span_first, span_stop in runs(numbers):
         conn.execute(
             delete(block).where(
                 block.c.recording_id == recording.id, block.c.block_no >= span_first, block.c.block_no < span_stop
@@ -284,14 +284,15 @@ def _sweep(conn: Connection, recording: Recording, first: int, stop: int) -> Non
     conn.execute(delete(checkpoint).where(checkpoint.c.recording_id == recording.id, checkpoint.c.k < past_k))
 
 
-def _runs(numbers: Iterable[int]) -> list[tuple[int, int]]:
-    runs: list[list[int]] = []
+def runs(numbers: Iterable[int]) -> list[tuple[int, int]]:
+    """Return ascending numbers as runs [first, stop)."""
+    found: list[list[int]] = []
     for n in numbers:
-        if runs and runs[-1][1] == n:
-            runs[-1][1] = n + 1
+        if found and found[-1][1] == n:
+            found[-1][1] = n + 1
         else:
-            runs.append([n, n + 1])
-    return [(a, b) for a, b in runs]
+            found.append([n, n + 1])
+    return [(a, b) for a, b in found]
 
 
 def _delete_some(

@@ -31,6 +31,7 @@ from edge.store.database import FILE_NAME, WAL_LIMIT_BYTES, StateLock, StoreErro
 
 T = TypeVar("T")
 
+DAMAGED = "database damaged"
 TRUNCATE_EVERY_S = 5.0
 TRUNCATE_WAIT_S = 0.1
 """How long a WAL that has outgrown its limit may hold up writing while readers finish."""
@@ -88,6 +89,8 @@ class Writer:
         self.generation = 0
         self.trouble = ""
         """Why the last commit failed; empty once one has succeeded."""
+        self.damage = ""
+        """What SQLite said when it called the file damaged; stays until the next start."""
         self.counters = {"jobs": 0, "commits": 0, "failed_jobs": 0, "failed_commits": 0, "refused": 0}
         self._thread = threading.Thread(target=self._serve, name="store-writer", daemon=True)
         self._thread.start()
@@ -148,6 +151,7 @@ class Writer:
                 self.generation += 1
                 self.counters["failed_commits"] += 1
                 self.trouble = str(_as_store_error(error))
+                self._note_damage(self.trouble)
                 for job in batch:
                     _resolve(job.future, None, job.error or _as_store_error(error))
                 if conn is not None:
@@ -192,7 +196,12 @@ class Writer:
                 raise
             driver.execute("ROLLBACK TO job")
             job.error = _as_store_error(error)
+            self._note_damage(str(job.error))
         driver.execute("RELEASE job")
+
+    def _note_damage(self, said: str) -> None:
+        if said.startswith(DAMAGED):
+            self.damage = said
 
     def _cut_wal(self, conn: Connection | None) -> None:
         now_s = time.monotonic()
@@ -231,7 +240,9 @@ def _as_store_error(error: Exception) -> Exception:
     if isinstance(error, OperationalError):
         return StoreError(f"database not writable: {error.orig}")
     if isinstance(error, DatabaseError) and type(error) is DatabaseError:
-        return StoreError(f"database damaged: {error.orig}; restore a backup")
+        return StoreError(f"{DAMAGED}: {error.orig}")
+    if type(error) is sqlite3.DatabaseError:
+        return StoreError(f"{DAMAGED}: {error}")
     if isinstance(error, sqlite3.OperationalError):
         return StoreError(f"database not writable: {error}")
     return error
