@@ -104,6 +104,25 @@ class Intervals:
     formula: Formula
 
 
+def spans(probability: NDArray[np.floating], name: str) -> list[Span]:
+    """Return where a wave is more likely than not, in rows of `probability`: pieces joined, short ones left out.
+
+    name  one of `WAVES` but "none"
+    """
+    column = probability[:, WAVES.index(name)].astype(np.float64)
+    p = np.concatenate(([0.0], np.nan_to_num(column), [0.0]))
+    above = p >= HALF
+    change = np.flatnonzero(above[1:] != above[:-1])
+    crossing = (change + (HALF - p[change]) / (p[change + 1] - p[change]) - 1).tolist()
+    joined: list[Span] = []
+    for on, off in zip(crossing[::2], crossing[1::2], strict=True):
+        if joined and on - joined[-1][1] <= _samples(JOIN_MS):
+            joined[-1] = (joined[-1][0], off)
+        else:
+            joined.append((on, off))
+    return [(on, off) for on, off in joined if off - on >= _samples(LEAST_MS[name])]
+
+
 def delineate(
     probability: NDArray[np.floating], r_peaks: Sequence[float], first: float = 0.0, *, gap_s: float = 3.0
 ) -> list[Waves]:
@@ -115,7 +134,7 @@ def delineate(
     """
     if probability.ndim != 2 or probability.shape[1] != len(WAVES):
         raise ValueError(f"delineation must be [time, {len(WAVES)}], got {probability.shape}")
-    runs = {name: _runs(probability[:, WAVES.index(name)], name) for name in ("P", "QRS", "T")}
+    runs = {name: spans(probability, name) for name in ("P", "QRS", "T")}
     at = [r - first for r in r_peaks]
     found = []
     for i, r in enumerate(at):
@@ -127,8 +146,9 @@ def delineate(
             p = _longest(runs["P"], max(before, qrs[0] - _samples(P_REACH_MS)), qrs[0] + 1)
             t = _longest(runs["T"], qrs[1] - 1, min(after, qrs[1] + _samples(T_REACH_MS)))
         rr_s = (r - before) / MODEL_FS_HZ
-        spans = (None if span is None else (span[0] + first, span[1] + first) for span in (p, qrs, t))
-        found.append(Waves(r + first, *spans, rr_s if rr_s <= gap_s else None))
+        found.append(
+            Waves(r + first, _moved(p, first), _moved(qrs, first), _moved(t, first), rr_s if rr_s <= gap_s else None)
+        )
     return found
 
 
@@ -155,19 +175,8 @@ def intervals(beats: Sequence[Waves], formula: Formula = "fridericia") -> Interv
     )
 
 
-def _runs(probability: NDArray[np.floating], name: str) -> list[Span]:
-    """Return where the probability is at least one half, pieces joined, short ones left out."""
-    p = np.concatenate(([0.0], np.nan_to_num(probability.astype(np.float64)), [0.0]))
-    above = p >= HALF
-    change = np.flatnonzero(above[1:] != above[:-1])
-    crossing = (change + (HALF - p[change]) / (p[change + 1] - p[change]) - 1).tolist()
-    joined: list[Span] = []
-    for on, off in zip(crossing[::2], crossing[1::2], strict=True):
-        if joined and on - joined[-1][1] <= _samples(JOIN_MS):
-            joined[-1] = (joined[-1][0], off)
-        else:
-            joined.append((on, off))
-    return [(on, off) for on, off in joined if off - on >= _samples(LEAST_MS[name])]
+def _moved(span: Span | None, by: float) -> Span | None:
+    return None if span is None else (span[0] + by, span[1] + by)
 
 
 def _nearest(runs: Sequence[Span], r: float) -> Span | None:

@@ -6,7 +6,7 @@ replacement, their counts summed, the figure computed from the sum.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,6 +33,12 @@ def intervals(each: Mapping[str, Score], *, draws: int = DRAWS, seed: int = 0) -
         is_defined = known.sum() > draws / 2
         out[name] = [round(float(x), 2) for x in np.percentile(values, [edge, 100 - edge])] if is_defined else None
     return out
+
+
+def interval(counts: Sequence[tuple[int, int]], *, draws: int = DRAWS, seed: int = 0) -> list[float] | None:
+    """Return the 95 % interval of a share in per cent from (part, whole) of every record; None without any."""
+    each = {str(n): Score(part, whole - part, 0) for n, (part, whole) in enumerate(counts)}
+    return intervals(each, draws=draws, seed=seed)["se"]
 
 
 def headline(figures: Mapping[str, Any]) -> dict[str, Any]:
