@@ -1,22 +1,25 @@
-"""`python -m export.evaluate`: figures of the shipped encoder, into docs/ and the model card.
+"""`python -m export.evaluate`: every figure of the shipped encoder, into docs/, README.md and the model card.
 
-Without options the test parts; `--peers`, `--questions FILE` and `--embeddings` do one comparison each. Every one
-writes its JSON beside docs/encoder.md and its own section of that page.
+Each part writes its JSON beside docs/encoder.md and its own section of that page; `--only` picks parts. What takes
+long and does not depend on our weights, the peers, is kept between runs.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from edge.encoder.card import Card, shipped_card
 from edge.encoder.library import INT8
 from edge.encoder.session import Encoder
+from edge.errors import BadInputError
+from export.datasets.folders import records_folder
 from export.datasets.splits import DS2
-from export.evaluate import embeddings, localisation, peers
+from export.evaluate import calibration, embeddings, folds, localisation, peers, speed, waves, wearer
 from export.evaluate.bootstrap import headline
 from export.evaluate.page import interval_table, markdown, replace_section, summary
 from export.evaluate.report import evaluate
@@ -25,58 +28,153 @@ DOCS = Path(__file__).parent.parent.parent / "docs"
 README = DOCS.parent / "README.md"
 
 
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What the parts work with."""
+
+    encoder: Encoder
+    int8: Encoder | None
+    """The same weights in eight bits, if there are any."""
+    choosing: Encoder
+    """Reads validation records: the encoder itself, or one of its recipe that has not seen them."""
+    records: tuple[str, ...]
+    questions: Path | None
+    writes: bool
+
+    @property
+    def card(self) -> Card:
+        """Of the encoder."""
+        return self.encoder.card
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What every JSON begins with."""
+        return {"checkpoint": self.card.checkpoint, "runtime": self.encoder.runtime}
+
+    @property
+    def forms(self) -> dict[str, Encoder]:
+        """Both forms by name."""
+        return {"anyecg": self.encoder} | ({} if self.int8 is None else {"anyecg int8": self.int8})
+
+
+def _figures(run: Run) -> None:
+    figures, thresholds = evaluate(run.encoder, "test", run.choosing)
+    found = {**run.told, **figures, "intervals": headline(figures)}
+    page = markdown(found) + "\n\n" + interval_table(found["intervals"])
+    print(page)
+    if run.writes:
+        (DOCS / "encoder.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        replace_section(DOCS / "encoder.md", "figures", page)
+        facts = run.card.facts | {"metrics": summary(found), "thresholds": dict(thresholds)}
+        run.card.path.write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _peers(run: Run) -> None:
+    found = run.told | peers.compare(run.forms, run.records)
+    _keep(run, "peers", found, peers.table(found))
+    if run.writes:
+        replace_section(README, "peers", peers.table(found))
+
+
+def _localisation(run: Run) -> None:
+    if run.questions is None:
+        print("localisation: left out, --questions FILE names no questions")
+        return
+    found = run.told | localisation.answer(run.encoder, localisation.load_questions(run.questions))
+    _keep(run, "localisation", found, localisation.table(found))
+
+
+def _embeddings(run: Run) -> None:
+    found = run.told | embeddings.measure(run.encoder, DOCS / "embeddings.png" if run.writes else None)
+    _keep(run, "embeddings", found, embeddings.table(found))
+
+
+def _folds(run: Run) -> None:
+    found = run.told | folds.measure(folds.encoders())
+    _keep(run, "folds", found, folds.table(found))
+
+
+def _waves(run: Run) -> None:
+    names = sorted((path.stem for path in records_folder("ludb").glob("*.hea")), key=int)
+    found = run.told | waves.measure(folds.encoders(), names)
+    _keep(run, "waves", found, waves.table(found))
+
+
+def _calibration(run: Run) -> None:
+    picture = DOCS / "calibration.png" if run.writes else None
+    found = run.told | calibration.measure(run.encoder, run.choosing, picture)
+    _keep(run, "calibration", found, calibration.table(found))
+
+
+def _wearer(run: Run) -> None:
+    found = run.told | wearer.measure(run.encoder, run.choosing)
+    _keep(run, "wearer", found, wearer.table(found))
+
+
+def _speed(run: Run) -> None:
+    found = run.told | speed.measure(run.forms)
+    _keep(run, "speed", found, speed.table(found))
+
+
+PARTS: Mapping[str, Callable[[Run], None]] = {
+    "figures": _figures,
+    "waves": _waves,
+    "folds": _folds,
+    "calibration": _calibration,
+    "wearer": _wearer,
+    "localisation": _localisation,
+    "embeddings": _embeddings,
+    "speed": _speed,
+    "peers": _peers,
+}
+
+
 def main() -> None:
-    """Evaluate on the test parts, or on validation without writing anything."""
+    """Evaluate everything, or the parts asked for."""
     parser = argparse.ArgumentParser(prog="python -m export.evaluate", description=__doc__)
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=tuple(PARTS), metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--card", type=Path, default=None, help="model card; default: the shipped one")
-    what = parser.add_mutually_exclusive_group()
-    what.add_argument("--validation", action="store_true", help="score the validation records and only print")
-    what.add_argument("--peers", action="store_true", help="other packages on the same records")
-    what.add_argument("--questions", type=Path, metavar="FILE", help="localisation questions, answered from beats")
-    what.add_argument("--embeddings", action="store_true", help="retrieval, linear probes and a picture")
-    parser.add_argument("--records", nargs="+", metavar="NAME", choices=DS2, help="with --peers: only these of DS2")
+    parser.add_argument(
+        "--choose-on",
+        type=Path,
+        metavar="CARD",
+        help="of the same recipe without the validation records, where the shipped weights have learnt them",
+    )
+    parser.add_argument("--questions", type=Path, metavar="FILE", help="localisation questions")
+    parser.add_argument("--records", nargs="+", metavar="NAME", choices=DS2, default=DS2, help="peers: only these")
+    parser.add_argument("--validation", action="store_true", help="score the validation records, write nothing")
     parser.add_argument("--dry-run", action="store_true", help="print and write nothing")
     given = parser.parse_args()
     card = Card.load(given.card)
     encoder = Encoder(card, provider="cpu")
-    writes = not given.dry_run and card.path == shipped_card()
-    told = {"checkpoint": card.checkpoint, "runtime": encoder.runtime}
-    if given.peers:
-        encoders = {"anyecg": encoder}
-        if (int8 := card.path.parent / INT8).exists() and Card.load(int8).checkpoint == card.checkpoint:
-            encoders["anyecg int8"] = Encoder(Card.load(int8), provider="cpu")
-        found = told | peers.compare(encoders, given.records or DS2)
-        _keep("peers", found, peers.table(found), writes)
-        if writes:
-            replace_section(README, "peers", peers.table(found))
-    elif given.questions:
-        found = told | localisation.answer(encoder, localisation.load_questions(given.questions))
-        _keep("localisation", found, localisation.table(found), writes)
-    elif given.embeddings:
-        picture = DOCS / "embeddings.png" if writes else None
-        found = told | embeddings.measure(encoder, picture)
-        _keep("embeddings", found, embeddings.table(found), writes)
-    else:
-        _test_figures(card, encoder, told, validation=given.validation, writes=writes and not given.validation)
-
-
-def _test_figures(card: Card, encoder: Encoder, told: Mapping[str, Any], *, validation: bool, writes: bool) -> None:
-    figures, thresholds = evaluate(encoder, "validation" if validation else "test")
-    found = {**told, **figures, "intervals": headline(figures)}
-    page = markdown(found) + "\n\n" + interval_table(found["intervals"])
-    print(page)
-    if not writes:
+    choosing = encoder if given.choose_on is None else Encoder(Card.load(given.choose_on), provider="cpu")
+    if given.validation:
+        print(json.dumps(evaluate(encoder, "validation")[0], indent=1))
         return
-    (DOCS / "encoder.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    replace_section(DOCS / "encoder.md", "figures", page)
-    facts = card.facts | {"metrics": summary(found), "thresholds": dict(thresholds)}
-    card.path.write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    int8 = card.path.parent / INT8
+    same = int8.exists() and Card.load(int8).checkpoint == card.checkpoint
+    run = Run(
+        encoder=encoder,
+        int8=Encoder(Card.load(int8), provider="cpu") if same else None,
+        choosing=choosing,
+        records=tuple(given.records),
+        questions=given.questions,
+        writes=not given.dry_run and card.path == shipped_card(),
+    )
+    failed = []
+    for name in given.only:
+        try:
+            PARTS[name](run)
+        except BadInputError as error:
+            failed.append(f"{name}: {error}")
+    if failed:
+        raise SystemExit("left out:\n" + "\n".join(failed))
 
 
-def _keep(name: str, found: Mapping[str, Any], page: str, writes: bool) -> None:
+def _keep(run: Run, name: str, found: Mapping[str, Any], page: str) -> None:
     """Print a comparison, and write its JSON and its section."""
     print(page)
-    if writes:
+    if run.writes:
         (DOCS / f"encoder-{name}.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
         replace_section(DOCS / "encoder.md", name, page)
 

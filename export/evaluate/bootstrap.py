@@ -42,7 +42,7 @@ def interval(counts: Sequence[tuple[int, int]], *, draws: int = DRAWS, seed: int
 
 
 def headline(figures: Mapping[str, Any]) -> dict[str, Any]:
-    """Return intervals for the sets of `export.evaluate.report.evaluate`: QRS, V and S, AF seconds where there are."""
+    """Return the intervals for the sets of `export.evaluate.report.evaluate`."""
     out: dict[str, Any] = {}
     for name, one in figures.items():
         if not (isinstance(one, Mapping) and "per_record" in one and "gross" in one):
@@ -60,4 +60,9 @@ def headline(figures: Mapping[str, Any]) -> dict[str, Any]:
                 for kind in kinds
             }
             out[f"{name} {label}"] = {kind: intervals(scores) for kind, scores in each.items() if scores}
+    for snr, one in figures.get("noise", {}).items():
+        if snr != "records":
+            out[f"noise {snr}"] = {kind: one[kind]["interval"] for kind in ("qrs", "V")}
+    if "cinc2017" in figures:
+        out["cinc2017 records"] = {kind: figures["cinc2017"][kind]["interval"] for kind in ("af", "noise")}
     return out

@@ -34,7 +34,11 @@ def markdown(found: Figures) -> str:
             if snr != "records"
             for kind in ("qrs", "V")
         ]
+        read = ", ".join(
+            f"{100 * one['read_share']:.0f} % at {snr}" for snr, one in found["noise"].items() if snr != "records"
+        )
         lines += ["", *_table(("in electrode motion", "class", "Se", "PPV", "F1", "TP", "FN", "FP"), noisy)]
+        lines += ["", f"Read of the noisy seconds: {read}; the rest was withheld as unreadable."]
     if "cinc2017" in found:
         rows = [
             (f"cinc2017, {found['cinc2017']['records']} records", name, *_rates(found["cinc2017"][name]), one["auc"])
@@ -56,6 +60,7 @@ def interval_table(intervals: Mapping[str, Any]) -> str:
         (name, kind, *("–" if one[key] is None else f"{one[key][0]} – {one[key][1]}" for key in ("se", "ppv", "f1")))
         for name, kinds in intervals.items()
         for kind, one in kinds.items()
+        if one is not None
     ]
     head = ("95 % interval over patients (2,000 resamples)", "class", "Se", "PPV", "F1")
     return "\n".join(_table(head, rows))
@@ -85,6 +90,7 @@ def summary(found: Figures) -> Figures:
 
 _SETS = (
     ("mitdb", "mitdb, one lead"),
+    ("mitdb_second_lead", "mitdb, second lead alone"),
     ("mitdb_two_leads", "mitdb, two leads"),
     ("svdb", "svdb, one lead"),
 )

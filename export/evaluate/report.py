@@ -16,6 +16,7 @@ from export.datasets.splits import DS2, PACED, Part
 from export.evaluate import beats as ec57
 from export.evaluate import rhythms
 from export.evaluate.beats import Beats, Score, figures
+from export.evaluate.bootstrap import intervals
 from export.evaluate.noise import noise_figures
 from export.evaluate.reading import Reading, read
 
@@ -24,14 +25,16 @@ NOISY = DS2[::2]
 """Test records of the noise stress test: every second one."""
 
 
-def beat_figures(encoder: Encoder, db: str, part: Part, leads: tuple[int, ...], skip_s: float) -> Figures:
+def beat_figures(
+    encoder: Encoder, db: str, part: Part, leads: tuple[int, ...], skip_s: float, rules: Rules | None = None
+) -> Figures:
     """Score beats and, where the database marks rhythms, seconds of every record of a part."""
     records = [record for record in load(db, part) if record.name not in PACED]
     each, af = {}, {}
     seen_s, began = 0.0, time.process_time()
     readable = 0
     for record in records:
-        reading = read(encoder, db, record.name, leads, Rules())
+        reading = read(encoder, db, record.name, leads, rules or Rules())
         seen_s += record.seconds
         readable += int((reading.rhythm >= 0).sum())
         reference = Beats(record.beat_at.astype(np.float64) / 128, record.beat.astype(np.int64))
@@ -135,25 +138,38 @@ def record_scores(encoder: Encoder, part: Part) -> tuple[np.ndarray[Any, np.dtyp
     return np.array(scores), kinds
 
 
-def cinc2017_figures(encoder: Encoder) -> tuple[Figures, Mapping[str, float]]:
-    """Score AF and noise per record of cinc2017's test part, at thresholds from its validation part."""
-    chosen, chosen_kinds = record_scores(encoder, "validation")
+def cinc2017_figures(encoder: Encoder, choosing: Encoder) -> tuple[Figures, Mapping[str, float]]:
+    """Score AF and noise per record of cinc2017's test part, at thresholds from its validation part.
+
+    `choosing` reads the validation part: the network itself, or one of the same recipe that has not seen that part.
+    """
+    chosen, chosen_kinds = record_scores(choosing, "validation")
     scores, kinds = record_scores(encoder, "test")
     thresholds: dict[str, float] = {}
     out: Figures = {"records": len(kinds)}
     for column, (name, kind) in enumerate((("af", "A"), ("noise", "~"))):
         was = np.array([k == kind for k in chosen_kinds])
-        thresholds[f"cinc2017_{name}"] = round(rhythms.best_threshold(chosen[:, column], was), 4)
+        limit = round(rhythms.best_threshold(chosen[:, column], was), 4)
+        thresholds[f"cinc2017_{name}"] = limit
         is_so = np.array([k == kind for k in kinds])
-        score = rhythms.at_threshold(scores[:, column], is_so, thresholds[f"cinc2017_{name}"])
-        out[name] = figures(score) | {"auc": round(rhythms.auc(scores[:, column], is_so), 4)}
+        called = scores[:, column] >= limit
+        each = {
+            str(n): Score(int(so and yes), int(so and not yes), int(yes and not so))
+            for n, (so, yes) in enumerate(zip(is_so.tolist(), called.tolist(), strict=True))
+        }
+        out[name] = (
+            figures(rhythms.at_threshold(scores[:, column], is_so, limit))
+            | {"auc": round(100 * rhythms.auc(scores[:, column], is_so), 2)}
+            | {"interval": intervals(each)}
+        )
     return out, thresholds
 
 
-def evaluate(encoder: Encoder, part: Part) -> tuple[Figures, Mapping[str, float]]:
+def evaluate(encoder: Encoder, part: Part, choosing: Encoder | None = None) -> tuple[Figures, Mapping[str, float]]:
     """Return every figure of a part (validation or test) and the thresholds chosen on validation."""
     found: Figures = {
         "mitdb": beat_figures(encoder, "mitdb", part, (0,), ec57.SKIP_S),
+        "mitdb_second_lead": beat_figures(encoder, "mitdb", part, (1,), ec57.SKIP_S),
         "mitdb_two_leads": beat_figures(encoder, "mitdb", part, (0, 1), ec57.SKIP_S),
         "svdb": beat_figures(encoder, "svdb", part, (0,), ec57.SKIP_S),
         "vfdb": rhythm_figures(encoder, part),
@@ -163,5 +179,5 @@ def evaluate(encoder: Encoder, part: Part) -> tuple[Figures, Mapping[str, float]
         if sorted(found["mitdb"]["per_record"]) != sorted(DS2):
             raise AssertionError("the test part of mitdb is DS2")
         found["noise"] = noise_figures(encoder, NOISY)
-        found["cinc2017"], thresholds = cinc2017_figures(encoder)
+        found["cinc2017"], thresholds = cinc2017_figures(encoder, choosing or encoder)
     return found, thresholds
