@@ -192,6 +192,16 @@ class Analyst:
         with self._lock:
             return not (self._due or self._changed or self._at_work)
 
+    def forget(self, recording_ids: Sequence[int]) -> None:
+        """Drop what is remembered of recordings; waits for the batch that runs."""
+        with self.running, self._lock:
+            for key in recording_ids:
+                for known in (self._tracks, self._repairs, self._horizons, self._currents, self._rest_until_s):
+                    known.pop(key, None)
+                self._failing.pop(key, None)
+                for waiting in (self._due, self._changed, self._ending):
+                    waiting.discard(key)
+
     def run_batch(self) -> bool:
         """Analyse what is ready, at most `BATCH_HOPS` hops; return False when nothing was.
 

@@ -14,14 +14,15 @@ import os
 import signal
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import structlog
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
-from edge import __version__, sdnotify
+from edge import __version__, sdnotify, wearers
 from edge.alerts.battery import Battery
 from edge.alerts.policy import Recorded
 from edge.alerts.publisher import Publisher
@@ -30,7 +31,7 @@ from edge.chunk import Delivery
 from edge.clock import Clock, SystemClock
 from edge.config import Config
 from edge.control import ControlServer
-from edge.errors import AnyecgError
+from edge.errors import AnyecgError, BadInputError
 from edge.gateway import Gateway
 from edge.importing import import_record
 from edge.intake import Stored
@@ -42,6 +43,7 @@ from edge.storage import Storage
 from edge.store import marks, outbox, queries, tables
 from edge.store.findings import Change
 from edge.store.health import write_health
+from edge.store.wearers import Routes
 
 log = structlog.get_logger(__name__)
 
@@ -87,9 +89,11 @@ class Daemon:
             "mark": self._mark,
             "state": self._wearer_states,
             "devices": self._reload_devices,
+            "wearers": self._wearers,
         }
         self._control = ControlServer(state, commands)
         self._states: dict[str, dict[str, Any]] = {}
+        self._routes = self._load_routes()
         self._gateway.on_analysed = self._analysed
         self._gateway.analyst.on_changed = self._board.changed
         self._gateway.on_stored = self._stored
@@ -154,11 +158,16 @@ class Daemon:
         return True
 
     def _accept(self, delivery: Delivery) -> None:
-        task = self._loop.create_task(self._take(delivery))
+        chunk = delivery.chunk
+        worn_by = self._routes.wearer(chunk.wearer, chunk.device, chunk.utc_ns or delivery.received_ns)
+        if worn_by != chunk.wearer:
+            delivery = replace(delivery, chunk=replace(chunk, wearer=worn_by))
+        task = self._loop.create_task(self._take(delivery, chunk.wearer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _take(self, delivery: Delivery) -> None:
+    async def _take(self, delivery: Delivery, named: str) -> None:
+        """Keep a chunk; `named` is the wearer in the topic, who may have given the device to another."""
         chunk = delivery.chunk
         self._contact[chunk.wearer, chunk.device] = chunk.contact
         try:
@@ -169,7 +178,7 @@ class Daemon:
             return  # nobody there keeps chunks until they are acknowledged
         frontier = self._gateway.intake.frontier(chunk.wearer, chunk.device)
         if frontier is not None:
-            self._source.publish_ack(chunk.wearer, chunk.device, *frontier)
+            self._source.publish_ack(named, chunk.device, *frontier)
 
     def _stored(self, stored: Stored) -> None:
         """Samples are committed and decided: the wearer's picture moves on."""
@@ -326,6 +335,52 @@ class Daemon:
 
     async def _reanalyze_progress(self, _request: dict[str, Any]) -> dict[str, Any]:
         return self._reanalysis.progress()
+
+    def _load_routes(self) -> Routes:
+        with self._gateway.reader.connect() as conn:
+            return Routes.load(conn)
+
+    async def _wearers(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Do what `anyecg wearers` asks, and let every room look at the database again."""
+        action, wearer, gateway = wearers.check(request), request["wearer"], self._gateway
+        now_ns = self._clock.utc_ns()
+        with gateway.reader.connect() as conn:
+            mine = [recording.id for recording in queries.recordings(conn, wearer)]
+        if action == "forget":
+            links = self._board.links().get(wearer, {})
+            sending = sorted(device for device, link in links.items() if link != "offline")
+            if sending:
+                raise BadInputError(f"{', '.join(sending)} of {wearer} still sends: take it off, or assign it first")
+            await asyncio.to_thread(gateway.analyst.forget, mine)
+            self._publisher.forget(wearer)
+            self._board.forget(wearer)
+            folder = self._config.backup.folder
+            erase = partial(wearers.forget, gateway.writer, self._state, folder, wearer=wearer, now_ns=now_ns)
+            done = await asyncio.to_thread(erase)
+        else:
+
+            def change(conn: Connection) -> dict[str, Any]:
+                gateway.writer.invalidate()
+                return wearers.change(conn, self._state, request, now_ns)
+
+            done = await asyncio.wrap_future(gateway.writer.submit(change))
+        if action in ("rename", "forget"):
+            await asyncio.to_thread(gateway.analyst.forget, mine)
+            self._publisher.forget(wearer)
+            self._board.forget(wearer)
+            self._states.pop(wearer, None)
+            if action == "rename":
+                self._restore_board()
+                gateway.analyst.resume()
+        elif action == "assign":
+            self._board.forget(wearer, request["device"])
+        self._recordings.clear()
+        self._contact.clear()
+        gateway.writer.submit(lambda conn: gateway.writer.invalidate())
+        gateway.intake.forget()
+        self._routes = await asyncio.to_thread(self._load_routes)
+        await self._ble.reload()
+        return done
 
     async def _mark(self, request: dict[str, Any]) -> dict[str, Any]:
         now_ns = self._clock.utc_ns()

@@ -169,6 +169,13 @@ class Publisher:
             self._dirty[topic] = None
         self.notify()
 
+    def forget(self, wearer: str) -> None:
+        """Take back every retained message about a wearer."""
+        with self._states_lock:
+            topics = [topic for topic in self._states if wearer in topic.split("/")]
+        for topic in topics:
+            self.retain(topic, "")
+
     @property
     def status(self) -> PublisherStatus:
         return replace(

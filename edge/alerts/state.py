@@ -142,6 +142,18 @@ class Board:
         if urgent:
             self._wake()
 
+    def forget(self, wearer_id: str, device_id: str | None = None) -> None:
+        """Drop a wearer, or one device of them: its silence is no news any more."""
+        with self._lock:
+            wearer = self._wearers.get(wearer_id)
+            if wearer is None:
+                return
+            if device_id is None:
+                del self._wearers[wearer_id]
+                return
+            wearer.devices.pop(device_id, None)
+            wearer.dirty = wearer.at_once = True
+
     def tick(self) -> Update:
         """Return what is due now; call it at least once a second and after every `wake`."""
         now_s = self._clock.monotonic_s()

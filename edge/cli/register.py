@@ -21,6 +21,7 @@ GROUPS = (
     "run",
     "send",
     "strip",
+    "wearers",
     "web",
 )
 

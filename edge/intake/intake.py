@@ -95,6 +95,10 @@ class Intake:
             self._frontiers[(wearer, device)] = (row.boot, row.next_seq - 1)
         return self._frontiers[(wearer, device)]
 
+    def forget(self) -> None:
+        """Ask the database again how far devices are acknowledged: who wears them has changed."""
+        self._frontiers.clear()
+
     async def tick(self) -> None:
         """About once a second: decide holes nobody fills any more, move what is decided into blocks."""
         await self._run(partial(self._tick, self._clock.monotonic_s()))

@@ -86,6 +86,7 @@ class Writer:
         self._closed = False
         self._stop = False
         self._truncated_s = 0.0
+        self._cut_now = False
         self.generation = 0
         self.trouble = ""
         """Why the last commit failed; empty once one has succeeded."""
@@ -114,6 +115,20 @@ class Writer:
                     f"{self._queue.maxsize} writes are waiting for the disk: try again when it has caught up"
                 ) from None
         return future
+
+    def invalidate(self) -> None:
+        """Say, from a job, that it changed what others remember of the database."""
+        self.generation += 1
+
+    def empty_wal(self, patience_s: float = 10.0) -> None:
+        """Bring everything into the database file. Raises `StoreError` if readers are in the way for `patience_s`."""
+        deadline_s = time.monotonic() + patience_s
+        while self._wal.exists() and self._wal.stat().st_size:
+            if time.monotonic() > deadline_s:
+                raise StoreError(f"{self._wal} could not be emptied in {patience_s:g} s: somebody keeps reading")
+            self._cut_now = True
+            self.submit(lambda conn: None).result()
+            time.sleep(0.05)
 
     def close(self) -> None:
         """Finish what is queued, checkpoint, release the lock; closing twice does nothing."""
@@ -205,11 +220,12 @@ class Writer:
 
     def _cut_wal(self, conn: Connection | None) -> None:
         now_s = time.monotonic()
-        if conn is None or now_s - self._truncated_s < TRUNCATE_EVERY_S:
+        is_wanted, self._cut_now = self._cut_now, False
+        if conn is None or not (is_wanted or now_s - self._truncated_s >= TRUNCATE_EVERY_S):
             return
         self._truncated_s = now_s
         with contextlib.suppress(OSError, sqlite3.Error):
-            if self._wal.stat().st_size > WAL_LIMIT_BYTES:
+            if is_wanted or self._wal.stat().st_size > WAL_LIMIT_BYTES:
                 truncate_wal(_driver(conn), TRUNCATE_WAIT_S)
 
 
