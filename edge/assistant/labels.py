@@ -65,3 +65,80 @@ SPOKEN = {
     "critical": ("critical event", "critical events"),
 }
 """Label → one, several."""
+
+LABEL_WORDS: tuple[tuple[str, str], ...] = (
+    ("lbbb", r"lbbb|left bundle[ -]branch(?: block)?"),
+    ("rbbb", r"rbbb|right bundle[ -]branch(?: block)?"),
+    ("paced", r"pace(?:d|maker) (?:beats?|rhythm|complex(?:es)?)|paced"),
+    ("svt", r"(?:p?svts?|supra-? ?ventricular tachy\w*)(?: runs?)?"),
+    ("vf", r"v-? ?fib|vf|ventricular (?:fibrillation|flutter)"),
+    ("vt", r"(?:v-? ?tach|vts?|ventricular tachy\w*)(?: runs?)?|ventricular runs?"),
+    (
+        "af",
+        r"a-? ?fib|af|(?:atrial )?fibrillat\w*|atrial fib\w*"
+        r"|irregular(?:ly)? (?:irregular )?(?:heart ?)?(?:rhythm|beat)s?",
+    ),
+    ("pause", r"paus(?:es?|ed|ing)"),
+    ("asystole", r"asystol\w*|heart (?:ever )?stop(?:ped)?(?: beating)?|cardiac standstill"),
+    (
+        "bradycardia",
+        r"brady\w*|slow (?:heart ?beats?|heart rhythm|rhythm)|(?:beat(?:ing)? )?(?:far |much )?too slow(?:ly)?"
+        r"|beat(?:ing)? slowly",
+    ),
+    (
+        "tachycardia",
+        r"tachy\w*|(?:fast|rapid|racing) (?:heart ?beats?|heart(?: rhythm)?|rhythm)"
+        r"|heart (?:was |ever |is )*rac(?:e|ed|es|ing)|racing|too fast",
+    ),
+    ("ectopy_rate", r"(?:frequent|ectopy) (?:ventricular )?(?:ectopy|rate)|frequent pvcs"),
+    ("couplet", r"couplets?"),
+    ("r_on_t", r"r[ -]on[ -]t"),
+    ("bigeminy", r"bigemin\w*"),
+    ("trigeminy", r"trigemin\w*"),
+    ("run", r"runs? of (?:\w+ )?(?:ectop\w*|pvcs?|beats)|runs(?! of)|nsvt|salvos?"),
+    (
+        "sve",
+        r"pacs?|sves?|svebs?|svpbs?|apcs?|apbs?|premature (?:atrial|supra-? ?ventricular) (?:beats?|contractions?)"
+        r"|(?:supra-? ?ventricular|atrial) (?:ectop\w*(?: beats?)?|extra[- ]?systoles?"
+        r"|(?:(?:extra|premature)[- ]?)?(?:beats?|contractions?))",
+    ),
+    (
+        "pvc",
+        r"pvc'?s?|vpbs?|vebs?|vpcs?|ves|(?:premature )?ventricular (?:ectop\w*(?: beats?)?|beats?"
+        r"|(?:extra|premature)[- ]?(?:systoles?|beats?|contractions?))",
+    ),
+    (
+        "ectopic_beats",
+        r"ectop(?:y|ic|ics)(?: beats?)?|extra-? ?(?:heart ?)?(?:beats?|systoles?)"
+        r"|(?:premature|skipped|missed) (?:heart ?)?beats?|ectopics",
+    ),
+    (
+        "recording_stopped",
+        r"recording (?:ever )?stop(?:ped|s)?|stops? (?:of|in) the recording|stop(?:ped)? recording",
+    ),
+    (
+        "gap",
+        r"gaps?|drop(?:ped|s)?[ -]?outs?|interrupt(?:ions?|ed)|missing (?:data|signal)|data loss"
+        r"|signal (?:get|got|was) lost",
+    ),
+    (
+        "lead_off",
+        r"leads?[- ]off|(?:leads?|electrodes?|strap|patch|sensor)"
+        r" (?:\w+ ){0,2}?(?:came |come |coming |was |were |fell |fall |falling |being )?(?:off|loose)(?: the skin)?"
+        r"|(?:contact lost|los[et] (?:\w+ )?contact|without contact|no contact)|off the skin",
+    ),
+    ("flat", r"flat ?-?lin(?:es?|ed)|flat signal|(?:go|went|gone|goes) flat|flat"),
+    ("unreadable", r"unreadable|(?:too )?nois[ey]\w*|art[ei]facts?"),
+    (
+        "link_lost",
+        r"(?:link|connection|bluetooth)(?: \w+)? (?:was )?(?:lost|drop(?:ped)?|down)"
+        r"|(?:los[et]|drop(?:ped)?) (?:the |its )?(?:link|connection)|(?:bluetooth )?disconnect\w*",
+    ),
+    ("battery_low", r"(?:low|weak|empty)[- ]battery|battery (?:was |is |got |get )?(?:low|weak|empty)"),
+    (
+        "symptom",
+        r"symptoms?(?: (?:marks?|button))?|button press\w*|(?:press|push)(?:ed)? (?:the |my )?(?:symptom )?button",
+    ),
+    ("all_beats", r"(?:heart ?)?beats"),
+)
+"""Label → what it is called; a phrase belongs to the first that claims it."""

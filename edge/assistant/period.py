@@ -13,8 +13,10 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
+from typing import Literal
 from zoneinfo import ZoneInfo
 
+from edge.assistant.labels import LABEL_WORDS
 from edge.assistant.localtime import NS, to_local, to_utc_ns
 from edge.errors import BadInputError
 
@@ -63,10 +65,14 @@ _DAYNAME = (
 )
 _PART = r"(?:morning|afternoon|evening|night)"
 _WHEN = (
-    rf"(?:last night|all night|overnight|tonight|the night before last|the night before|during the night"
+    rf"(?:last night|all night(?: long)?|overnight|tonight|(?:on |in )?the night before(?: last)?"
+    r"|(?:compared (?:with|to) )?the previous night|(?:(?:of|for|during|in|over|through|throughout) )?the night"
+    r"|(?:last |in |during |through(?:out)? )?(?:the )?(?:whole|entire) night|(?:my|his|her|their|(?<='s)) night"
+    r"|so far today|today so far|(?:my|his|her|their|(?<='s)) day|(?:over|during|throughout|through) the (?:whole )?day"
     rf"|this {_PART}|in the {_PART}|(?:on )?{_DAYNAME} (?:in the )?{_PART}|(?:in the )?{_PART} of (?:{_DATE})"
     rf"|(?:on )?(?:the )?{_DAYNAME}|last evening)(?!\w)"
 )
+_LABELS = "|".join(words for _, words in LABEL_WORDS)
 _LAST = r"(?:(?:in|over|during|for|within) )?(?:the )?(?:last|past)"
 
 
@@ -82,8 +88,9 @@ _PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
             rf"(?:(?P<day0>{_WHEN}),? )?(?:between|from) (?P<a>{_CLOCK}){_on('day1')}"
             rf" ?(?:and|to|until|till|-|–) ?(?P<b>{_CLOCK}){_on('day')}",
         ),
+        ("days", rf"(?:between|from) (?P<first>{_DAYNAME}) (?:and|to|until|till|through) (?P<last>{_DAYNAME})"),
         ("since_back", rf"since (?P<ago>{_N} {_UNIT}) ago"),
-        ("since_clock", rf"(?:since|after) (?P<a>{_CLOCK}){_on('day')}"),
+        ("since_clock", rf"(?:since|after) (?:i had |i ate |my )?(?P<a>{_CLOCK}){_on('day')}"),
         ("since", rf"since (?P<day>{_WHEN})"),
         ("before", rf"(?:before|until|up to) (?P<a>{_CLOCK}){_on('day')}"),
         ("half", rf"{_LAST} half(?: an)? hour"),
@@ -91,7 +98,7 @@ _PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ("back_one", rf"{_LAST} (?P<unit>minute|hour|day|24 ?h)"),
         ("past_week", r"(?:in|over|during|for|within) the (?:last|past) week|(?:the )?past week"),
         ("week", r"(?:this|last) (?:week|month)"),
-        ("weekend", r"(?:at |on |over |during )?(?:the |this |last )weekend"),
+        ("weekend", r"(?:(?:at |on |over |during )?(?:the |this |last )|on )weekend"),
         ("at", rf"(?:at|around|about) (?P<a>{_CLOCK}){_on('day')}"),
         ("ago", rf"(?P<n>{_N}) (?P<unit>(?:seconds?|minutes?|mins?|hours?)) ago|half an hour ago"),
         ("when", _WHEN),
@@ -99,6 +106,47 @@ _PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ("ever", r"ever|so far|of all time|overall|since the (?:beginning|start)|in the whole recording"),
     )
 )
+
+
+_EVENT = (
+    rf"(?:the |my |his |her )?(?P<which>very first|first|last|latest|longest|long|most recent) (?P<label>{_LABELS})"
+)
+_ANCHORED = re.compile(
+    rf"(?<![\w-])(?:(?:in |during |over |for )?(?:the )?(?:(?P<n>{_N}) )?(?P<unit>{_UNIT}) (?P<side>before|after|following)"
+    rf"|(?P<during>during|while|in)) {_EVENT}(?: episodes?| runs?| beats?| events?)?(?: was (?:going on|happening))?"
+    rf"(?: (?:of |on |in )?(?P<day>{_WHEN}))?(?!\w)",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Anchor:
+    """A period that hangs on an event: `seconds` before or after it, or while it lasted."""
+
+    side: Literal["before", "after", "during"]
+    seconds: float
+    which: Literal["first", "last", "longest"]
+    label: str
+    within: str
+    """Time words that say where to look for the event, "" for everywhere."""
+
+
+def anchor(phrase: str) -> Anchor | None:
+    """Return what a phrase hangs on; None if it hangs on the clock alone."""
+    match = _ANCHORED.fullmatch(" ".join(phrase.split()))
+    if match is None:
+        return None
+    which = match["which"].lower()
+    kind: Literal["first", "last", "longest"] = (
+        "first" if "first" in which else "longest" if "long" in which else "last"
+    )
+    label = next(name for name, words in LABEL_WORDS if re.fullmatch(words, match["label"], re.IGNORECASE))
+    side: Literal["before", "after", "during"] = "during"
+    seconds = 0.0
+    if match["side"]:
+        side = "before" if match["side"].lower() == "before" else "after"
+        seconds = _length_s(match["n"] or "1", match["unit"])
+    return Anchor(side, seconds, kind, label, match["day"] or "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +160,7 @@ class Period:
 
 def find_phrases(question: str) -> list[str]:
     """Return the time phrases of a question in order, as written, without overlaps."""
-    found: list[tuple[int, int]] = []
+    found: list[tuple[int, int]] = [match.span() for match in _ANCHORED.finditer(question)]
     for name, pattern in _PATTERNS:
         for match in pattern.finditer(question):
             start, end = match.span()
@@ -120,7 +168,9 @@ def find_phrases(question: str) -> list[str]:
                 continue  # "about 3 episodes"
             if all(end <= a or b <= start for a, b in found):
                 found.append((start, end))
-    return [question[a:b] for a, b in sorted(found)]
+    phrases = [question[a:b] for a, b in sorted(found)]
+    narrower = [phrase for phrase in phrases if phrase.lower() not in ("ever", "so far", "overall")]
+    return narrower or phrases
 
 
 def default_period(now_ns: int) -> Period:
@@ -233,6 +283,12 @@ def _at(day: date, hour: int) -> datetime:
     return datetime.combine(day, time()) + timedelta(hours=hour)
 
 
+_THIS_NIGHT = (
+    r"last night|overnight|this night|all night(?: long)?|(?:(?:of|for|during|in|over|through|throughout) )?the night"
+    r"|(?:last |in |during |through(?:out)? )?(?:the )?(?:whole|entire) night|(?:(?:my|his|her|their) )?night"
+)
+
+
 def _when(text: str, now: datetime) -> Span:
     """Return the local span of a day, a part of a day, or a night."""
     text = " ".join(text.lower().split())
@@ -240,10 +296,12 @@ def _when(text: str, now: datetime) -> Span:
     if text == "tonight":
         evening = today if now.hour >= 7 else today - _DAY
         return _at(evening, 18), _at(evening, 31)
-    if text in ("last night", "all night", "overnight", "during the night", "in the night", "this night"):
-        return _at(today - _DAY, 22), _at(today, 7)
-    if text in ("the night before last", "the night before"):
+    if re.fullmatch(r"today so far|so far today|(?:my|his|her|their)? ?day|\w+ the (?:whole )?day", text):
+        return _at(today, 0), _at(today, 24)
+    if "previous night" in text or "the night before" in text:
         return _at(today - 2 * _DAY, 22), _at(today - _DAY, 7)
+    if re.fullmatch(_THIS_NIGHT, text):
+        return _at(today - _DAY, 22), _at(today, 7)
     if text == "last evening":
         return _at(today - _DAY, 18), _at(today - _DAY, 22)
     of_date = re.fullmatch(rf"(?:in the )?({_PART}) of (.+)", text)
@@ -354,8 +412,16 @@ def _weekend(_: re.Match[str], now: datetime) -> Span:
     return _at(saturday, 0), _at(saturday, 48)
 
 
+def _days(match: re.Match[str], now: datetime) -> Span:
+    first, last = _named_day(match["first"], now), _named_day(match["last"], now)
+    if last < first and not re.search(r"\d", match["first"]):
+        first -= timedelta(days=7)
+    return _at(first, 0), _at(last, 24)
+
+
 _RESOLVERS: dict[str, Callable[[re.Match[str], datetime], Span]] = {
     "range": _range,
+    "days": _days,
     "since_clock": _since_clock,
     "since": lambda match, now: (_when(match["day"], now)[0], now),
     "before": _before,

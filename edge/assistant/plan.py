@@ -15,6 +15,7 @@ from typing import Any
 
 from edge.assistant.labels import BEAT_LABELS, EVENT_LABELS, LABELS, MORPHOLOGY_LABELS, TERMS
 from edge.assistant.period import find_phrases
+from edge.assistant.spelling import spell
 
 MAX_STEPS = 4
 MAX_MARKS = 9
@@ -84,7 +85,7 @@ def plain(text: str) -> str:
 
 def mark(question: str, wearers: Sequence[str] = ()) -> Marked:
     """Return a question with its time words and the wearers it names marked."""
-    text = plain(question).replace("(", " ").replace(")", " ")
+    text = spell(re.sub(r"[()<>]", " ", plain(question)), wearers)
     marks: list[tuple[int, int, str, str]] = []
     at = 0
     for phrase in find_phrases(text)[:MAX_MARKS]:
