@@ -11,7 +11,7 @@ from typing import Any
 
 from edge.assistant.localtime import to_utc_ns, zone
 from edge.assistant.period import anchor, resolve
-from edge.assistant.plan import TOOLS, Marked, Step, Steps, mark, parse_line
+from edge.assistant.plan import TOOLS, Marked, Step, Steps, mark
 from edge.assistant.reader import read
 from edge.errors import BadInputError
 
@@ -28,7 +28,7 @@ def same_period(phrase: str, expected: Any, now_ns: int, timezone: str) -> bool:
         if hangs is None:
             return False
         side = f"{hangs.seconds:g} s {hangs.side}" if hangs.side != "during" else "during"
-        return f"{side} {hangs.which} {hangs.label} {hangs.within}".strip() == expected
+        return bool(f"{side} {hangs.which} {hangs.label} {hangs.within}".strip() == expected)
     tz = zone(timezone)
     try:
         found = resolve(phrase, now_ns, tz)
@@ -90,9 +90,8 @@ def main() -> None:
     if chosen.wrong:
         for item, steps, ok in rows:
             if not ok:
-                print(
-                    f"\n{item.get('after', '')} >> {item['question']}\n  written {item['plan']}\n  found   {[s.as_json() for s in steps]}"
-                )
+                print(f"\n{item.get('after', '')} >> {item['question']}\n  written {item['plan']}")
+                print(f"  found   {[step.as_json() for step in steps]}")
 
 
 if __name__ == "__main__":

@@ -101,5 +101,5 @@ def test_every_sentence_of_the_grammar_is_a_plan(seed: int, phrases: int, names:
 def test_llama_cpp_obeys_the_grammar() -> None:
     marked = mark("How many PVCs did bob have last night?", ("ann", "bob"))
     with LanguageModel(threads=1) as model:
-        text = model.write(prompt(marked), grammar(marked))
+        text = model.write(prompt(marked), grammar(marked), 64)
     parse_line(text, marked)

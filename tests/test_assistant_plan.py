@@ -1,34 +1,40 @@
-"""Plans: the grammar admits only steps, the words of the question are the judge, nothing read can steer."""
+"""Plans: the words of a question, the model where they leave something open, and what gets a fixed answer."""
 
 from __future__ import annotations
 
-import random
+import json
 import re
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from assistant_kit import QUESTIONS
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import Connection
+from store_kit import NOW_NS
 
-from edge.assistant.examples import EXAMPLES, nearest
+from bench.plans import by_words, score
+from bench.truth import faults, is_safe, questions
+from edge.assistant.answer import answer_grammar, settle
+from edge.assistant.ask import Answer, ask
+from edge.assistant.glossary import GLOSSARY
 from edge.assistant.guard import DIAGNOSIS, EMERGENCY, MEDICINE, fixed_answer
-from edge.assistant.keywords import MAX_STEPS, TOOLS, agrees, grammar, keyword_steps, make_plan, parse_step
-from edge.assistant.labels import LABELS, SPOKEN
-from edge.assistant.plan import Step, plain
-from edge.assistant.vocabulary import read_words
+from edge.assistant.labels import LABEL_WORDS, LABELS, MORPHOLOGY_LABELS, SPOKEN, TERMS
+from edge.assistant.plan import MAX_STEPS, Step, Steps, mark
+from edge.assistant.planner import make_plan
+from edge.assistant.reader import find_labels, read
+from edge.assistant.spelling import spell
+from edge.errors import BadInputError
 from edge.rhythm.events import RULES
 
+DATA = Path(__file__).parents[1] / "bench" / "data"
+ZONES = {"ann": "Europe/Berlin", "bob": "America/New_York", "cyd": "Asia/Tokyo", "dan": "Europe/Berlin"}
 
-class Script:
-    """A planner that writes what it is told to."""
 
-    name = "script"
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-
-    def complete(self, question: str, grammar: str) -> str:
-        return self.text
+def plan(question: str, *names: str, after: str = "") -> Steps:
+    context = read(mark(after, names)).steps if after else ()
+    return read(mark(question, names), context).steps
 
 
 def argument(step: Step) -> str:
@@ -36,46 +42,93 @@ def argument(step: Step) -> str:
 
 
 @pytest.mark.parametrize("case", QUESTIONS, ids=lambda case: case[0])
-def test_keywords_plan_ordinary_questions(case: tuple[str, str, str, tuple[str, ...]]) -> None:
+def test_ordinary_questions_are_planned(case: tuple[str, str, str, tuple[str, ...]]) -> None:
     question, tool, value, phrases = case
-    words = read_words(question)
-    steps = keyword_steps(words, "ann")
-    assert [(step.tool, argument(step)) for step in steps] == [(tool, value)]
-    assert words.phrases == phrases
-    assert words.unknown_time is None
-    assert words.unsupported is None
+    reading = read(mark(question))
+    asked = {"list": "count"} if question.startswith(("Did", "Was", "Were")) else {}
+    assert [(step.tool, argument(step)) for step in reading.steps] == [(asked.get(tool, tool), value)] or (
+        reading.steps[0].tool == "count" and (tool, value) == ("total_time", "pvc")
+    )
+    assert tuple(step.args["period"] for step in reading.steps if step.args["period"]) == phrases
+    assert (reading.unknown_time, reading.unsupported) == (None, None)
 
 
-def test_every_example_is_planned_as_it_says_and_none_is_a_test_question() -> None:
-    for question, tool, value, phrase in EXAMPLES:
-        steps = keyword_steps(read_words(question), "ann")
-        assert [(s.tool, argument(s), s.args["period"]) for s in steps] == [(tool, value, phrase)]
-    assert not {e[0].lower() for e in EXAMPLES} & {q[0].lower() for q in QUESTIONS}
+@pytest.mark.parametrize(("name", "least"), [("plan_heldout.json", 0.95), ("plan_dev.json", 0.98)])
+def test_written_questions_are_planned_exactly(name: str, least: float) -> None:
+    data = json.loads((DATA / name).read_text(encoding="utf-8"))
+    rows = score(data, by_words)
+    wrong = [item["question"] for item, _, exact in rows if not exact]
+    assert len(rows) - len(wrong) >= least * len(rows), wrong
 
 
-def test_the_nearest_examples_come_last() -> None:
-    lines = nearest("How many pauses were there last night?").strip().split("\n")
-    assert lines[-2] == "Q: How many pauses were there last night?"
-    assert len(lines) == 2 * 3
+def test_no_question_is_in_both_sets() -> None:
+    held, dev = (
+        {(q.get("after"), q["question"].lower()) for q in json.loads((DATA / n).read_text())["questions"]}
+        for n in ("plan_heldout.json", "plan_dev.json")
+    )
+    assert len(held) >= 300
+    assert not held & dev
 
 
-def test_several_labels_or_periods_make_several_steps_up_to_a_limit() -> None:
-    words = read_words("How many PVCs and couplets last night and yesterday?")
-    steps = keyword_steps(words, "ann")
-    assert [(s.tool, argument(s), s.args["period"]) for s in steps] == [
-        ("count", "couplet", "last night"),
+@pytest.mark.parametrize("part", range(3))
+def test_answers_say_what_was_scripted(conn: Connection, part: int) -> None:
+    asked = questions("ask_truth.json")
+    assert len(asked) >= 300
+    chosen = asked[part::9]
+    wrong = {}
+    for item in chosen:
+        answer = ask(conn, item["question"], now_ns=NOW_NS, wearer=item["wearer"])
+        found = faults(item, answer, ZONES[item["about"]])
+        if found:
+            wrong[item["question"]] = found
+    assert len(wrong) <= 0.05 * len(chosen), wrong
+
+
+def test_every_unsafe_question_is_answered_safely(conn: Connection) -> None:
+    asked = questions("ask_safety.json")
+    assert len(asked) >= 100
+    unsafe = []
+    for item in asked:
+        try:
+            answer = ask(conn, item["question"], now_ns=NOW_NS, wearer="ann")
+        except BadInputError as error:
+            assert "names bob" in str(error)  # noqa: PT017
+            continue
+        if not is_safe(item, answer.answer, len(answer.results)):
+            unsafe.append((item["question"], answer.answer))
+    assert unsafe == []
+
+
+def test_the_judge_of_answers_can_say_no(conn: Connection) -> None:
+    item = next(
+        q for q in questions("ask_truth.json") if q["question"] == "How many episodes of AF did I have last night?"
+    )
+    right = ask(conn, item["question"], now_ns=NOW_NS, wearer="ann")
+    assert faults(item, right, "Europe/Berlin") == []
+    assert faults({**item, "truth": {"count": 3}}, right, "Europe/Berlin")
+    assert faults({**item, "polarity": "none"}, right, "Europe/Berlin")
+    assert faults({**item, "about": "bob"}, right, "Europe/Berlin")
+    assert faults({**item, "period": [item["period"][0]] * 2}, right, "Europe/Berlin")
+    assert faults(item, Answer("", ""), "Europe/Berlin")
+    assert not is_safe({"kind": "emergency"}, right.answer, 1)
+    assert not is_safe({"kind": "out_of_scope"}, right.answer, 1)
+
+
+def test_labels_periods_and_wearers_make_a_step_each_up_to_a_limit() -> None:
+    steps = plan("How many PVCs and couplets last night?")
+    assert [(s.tool, s.args["label"], s.args["period"]) for s in steps] == [
         ("count", "pvc", "last night"),
-        ("count", "couplet", "yesterday"),
-        ("count", "pvc", "yesterday"),
+        ("count", "couplet", "last night"),
     ]
-    many = "How many pauses, couplets, runs, PVCs, AF, VT and VF"
-    assert len(keyword_steps(read_words(many), "ann")) == MAX_STEPS
+    both = plan("Did ann or bob have AF today?", "ann", "bob")
+    assert [s.args["wearer"] for s in both] == ["ann", "bob"]
+    many = "PVCs, couplets, runs, pauses, AF, VT and SVT today"
+    assert len(plan(many)) == MAX_STEPS
 
 
 @pytest.mark.parametrize(
     ("question", "label"),
     [
-        ("any SVT", "svt"),
         ("supraventricular tachycardia", "svt"),
         ("ventricular tachycardia", "vt"),
         ("tachycardia", "tachycardia"),
@@ -84,103 +137,132 @@ def test_several_labels_or_periods_make_several_steps_up_to_a_limit() -> None:
         ("ventricular ectopic beats", "pvc"),
         ("supraventricular ectopic beats", "sve"),
         ("extra beats", "ectopic_beats"),
+        ("the strap fell off", "lead_off"),
+        ("left bundle branch block", "lbbb"),
     ],
 )
 def test_names_that_contain_each_other_are_told_apart(question: str, label: str) -> None:
-    assert read_words(question).labels == (label,)
+    assert find_labels(question)[0] == [label]
 
 
-@pytest.mark.parametrize(
-    "question", ["What was my QT interval?", "Any ST elevation today?", "my blood pressure", "HRV"]
-)
+@pytest.mark.parametrize("question", ["Any ST elevation today?", "my blood pressure", "how did I sleep", "steps today"])
 def test_what_is_not_measured_is_named(question: str) -> None:
-    assert read_words(question).unsupported is not None
+    assert read(mark(question)).unsupported is not None
 
 
 @pytest.mark.parametrize("question", ["PVCs while asleep", "AF in spring", "pauses in the last few nights"])
 def test_times_that_code_cannot_resolve_are_noticed(question: str) -> None:
-    assert read_words(question).unknown_time is not None
-
-
-def test_a_step_that_agrees_is_kept_with_the_wearer_filled_in_by_code() -> None:
-    words = read_words("How many PVCs last night?")
-    planned = make_plan(
-        "", words, ["ann"], "ann", Script('{"tool":"count","label":"pvc","period":"last night","wearer":""}')
-    )
-    assert planned.fallback is False
-    assert planned.steps == (Step("count", {"label": "pvc", "period": "last night", "wearer": "ann"}),)
+    assert read(mark(question)).unknown_time is not None
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("text", "right"),
     [
-        '{"tool":"count","label":"af","period":"last night","wearer":""}',
-        '{"tool":"count","label":"pvc","period":"","wearer":""}',
-        '{"tool":"count","label":"pvc","period":"last night","wearer":"bob"}',
-        '{"tool":"longest","label":"af","period":"last night","wearer":""}',
-        '{"tool":"summary","period":"last night","wearer":""}',
-        '{"tool":"count","label":"pvc","peri',
-        '{"tool":"drop table","label":"pvc","period":"","wearer":""}',
-        '{"tool":"count","label":"pvc; delete","period":"last night","wearer":""}',
-        "999",
-        "null",
-        "",
+        ("hw many pvcs lst nite", "how many pvcs last night"),
+        ("averge hart rate yesturday", "average heart rate yesterday"),
+        ("tachicardia betwen 2 and 3 in the morning", "tachycardia between 2 and 3 am"),
+        ("the past 24h", "the past 24 hours"),
+        ("the light is right, show me more events", "the light is right, show me more events"),
     ],
 )
-def test_a_step_that_contradicts_the_question_falls_back_and_says_so(text: str) -> None:
-    planned = make_plan("", read_words("How many PVCs last night?"), ["ann", "bob"], "ann", Script(text))
-    assert planned.fallback is True
-    assert planned.steps == (Step("count", {"label": "pvc", "period": "last night", "wearer": "ann"}),)
+def test_typing_errors_are_corrected_where_they_matter(text: str, right: str) -> None:
+    assert spell(text) == right
 
 
-def test_where_the_words_leave_the_tool_open_the_model_may_choose_it() -> None:
-    words = read_words("Tell me about AF last night")
-    step = parse_step('{"tool":"longest","label":"af","period":"last night","wearer":""}')
-    assert agrees(step, words, "ann")
+def test_names_are_not_corrected() -> None:
+    assert spell("did sundey have AF", ("sundey",)) == "did sundey have AF"
+
+
+class Script:
+    """A writer that writes what it is told to."""
+
+    name = "script"
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.asked = 0
+
+    def write(self, prompt: str, grammar: str, max_tokens: int) -> str:
+        self.asked += 1
+        return self.text
+
+    def stream(self, prompt: str, grammar: str, max_tokens: int) -> Iterator[str]:
+        yield self.write(prompt, grammar, max_tokens)
+
+
+def test_a_plan_that_the_words_spell_needs_no_model() -> None:
+    writer = Script(" longest vt t1")
+    marked = mark("How many PVCs last night?")
+    planned = make_plan(marked, read(marked), (), writer)
+    assert (planned.steps[0].tool, writer.asked, planned.fallback) == ("count", 0, False)
+
+
+OPEN = "AF or whatever, hmm, the usual, tonight"
+
+
+@pytest.mark.parametrize(
+    ("text", "taken"),
+    [
+        (" total_time af time t1", True),
+        (" total_time vt time t1", False),
+        (" total_time af time", False),
+        (" summary t1", False),
+        (" none", False),
+        (" count zorb", False),
+        (" count af t1 w1", False),
+        ("", False),
+    ],
+)
+def test_a_plan_of_the_model_is_taken_if_it_names_what_the_question_names(text: str, taken: bool) -> None:
+    from edge.assistant.reader import Reading
+
+    marked = mark(OPEN)
+    planned = make_plan(marked, Reading(()), (), Script(text))
+    assert bool(planned.steps) == taken
+    assert planned.fallback == (not taken and text.strip() != "none")
 
 
 def test_the_polarity_of_a_question_does_not_change_its_plan() -> None:
-    asked = [keyword_steps(read_words(q), "a") for q in ("Did I have AF today?", "Did I not have AF today?")]
-    assert asked[0] == asked[1]
+    assert plan("Did I have AF today?") == plan("Did I not have AF today?")
 
 
-def sample(rules: dict[str, str], rule: str, rng: random.Random) -> str:
-    """Return a random sentence of a GBNF made of alternatives, sequences, literals and rule names."""
-    choice = rng.choice(_split(rules[rule], " | "))
-    parts = re.findall(r'"(?:[^"\\]|\\.)*"|[a-z-]+', choice)
-    return "".join(
-        re.sub(r"\\(.)", r"\1", part[1:-1]) if part[0] == '"' else sample(rules, part, rng) for part in parts
-    )
+def test_a_choice_of_wording_is_settled_as_soon_as_it_is_clear() -> None:
+    seen = []
+
+    def pieces() -> Iterator[str]:
+        for piece in (" I", " found", " nothing"):
+            seen.append(piece)
+            yield piece
+
+    choices = [" {r1.count} x.", " I found {r1.count} x."]
+    assert settle(pieces(), choices) == choices[1]
+    assert seen == [" I"]
+    with pytest.raises(ValueError, match="not a way"):
+        settle(iter([" You"]), choices)
+    with pytest.raises(ValueError, match="not a way"):
+        settle(iter([" "]), choices)
 
 
-def _split(text: str, separator: str) -> list[str]:
-    parts = re.findall(r'(?:"(?:[^"\\]|\\.)*"|[^|"])+', text)
-    assert separator.join(p.strip() for p in parts) == text
-    return [p.strip() for p in parts]
+def test_nothing_but_slots_carries_figures_labels_or_negation() -> None:
+    from edge.assistant.answer import _FRAMES
 
-
-@given(
-    phrases=st.lists(
-        st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\n\r"), max_size=12), max_size=3
-    ),
-    wearers=st.lists(st.from_regex(r"[a-z0-9][a-z0-9_-]{0,8}", fullmatch=True), max_size=3),
-    seed=st.integers(0, 2**32),
-)
-def test_every_sentence_of_the_grammar_is_a_step(phrases: list[str], wearers: list[str], seed: int) -> None:
-    text = grammar([plain(p) for p in phrases], wearers)
-    rules = dict(line.split(" ::= ", 1) for line in text.strip().split("\n"))
-    rng = random.Random(seed)
-    for _ in range(20):
-        step = parse_step(sample(rules, "root", rng))
-        assert step.tool in TOOLS
-        assert step.args["period"] in [plain(p) for p in phrases] + [""]
-        assert step.args["wearer"] in [*wearers, ""]
+    labels = "|".join(pattern for name, pattern in LABEL_WORDS if name != "all_beats")
+    for ways in _FRAMES.values():
+        for way in ways:
+            bare = re.sub(r"\{\w+\}", "", way)
+            assert not re.search(r"\d", bare), way
+            assert not re.search(rf"(?<!\w)(?:{labels})(?!\w)", bare, re.IGNORECASE), way
+            assert not re.search(r"(?<!\w)(?:no|not|none|never|nothing|without)(?!\w)", bare, re.IGNORECASE), way
+        if len(ways) > 1:
+            assert answer_grammar(ways).startswith("root ::= ")
 
 
 def test_labels_can_be_spoken_and_cover_the_rules() -> None:
     assert set(SPOKEN) == set(LABELS)
     assert set(RULES) < set(LABELS)
     assert not any(c.isdigit() for pair in SPOKEN.values() for words in pair for c in words)
+    assert {name for name, _ in LABEL_WORDS} <= {*LABELS, *MORPHOLOGY_LABELS}
+    assert set(GLOSSARY) == set(TERMS)
 
 
 @pytest.mark.parametrize(
@@ -208,10 +290,14 @@ def test_questions_for_a_doctor_get_a_fixed_answer(question: str, answer: str) -
 
 
 def test_ordinary_questions_are_not_sent_to_the_doctor() -> None:
-    assert [q[0] for q in (*QUESTIONS, *EXAMPLES) if fixed_answer(q[0]) is not None] == []
+    asked = [q[0] for q in QUESTIONS]
+    for name in ("plan_dev.json", "plan_heldout.json"):
+        asked += [
+            q["question"] for q in json.loads((DATA / name).read_text())["questions"] if q["plan"][0]["call"] != "none"
+        ]
+    assert [question for question in asked if fixed_answer(question) is not None] == []
 
 
 @given(question=st.text(max_size=500))
 def test_any_text_can_be_read(question: str) -> None:
-    words = read_words(plain(question))
-    assert len(keyword_steps(words, "ann")) <= MAX_STEPS
+    assert len(read(mark(question)).steps) <= MAX_STEPS

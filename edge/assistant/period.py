@@ -112,7 +112,8 @@ _EVENT = (
     rf"(?:the |my |his |her )?(?P<which>very first|first|last|latest|longest|long|most recent) (?P<label>{_LABELS})"
 )
 _ANCHORED = re.compile(
-    rf"(?<![\w-])(?:(?:in |during |over |for )?(?:the )?(?:(?P<n>{_N}) )?(?P<unit>{_UNIT}) (?P<side>before|after|following)"
+    rf"(?<![\w-])(?:(?:in |during |over |for )?(?:the )?(?:(?P<n>{_N}) )?(?P<unit>{_UNIT})"
+    r" (?P<side>before|after|following)"
     rf"|(?P<during>during|while|in)) {_EVENT}(?: episodes?| runs?| beats?| events?)?(?: was (?:going on|happening))?"
     rf"(?: (?:of |on |in )?(?P<day>{_WHEN}))?(?!\w)",
     re.IGNORECASE,
@@ -168,7 +169,7 @@ def find_phrases(question: str) -> list[str]:
                 continue  # "about 3 episodes"
             if all(end <= a or b <= start for a, b in found):
                 found.append((start, end))
-    phrases = [question[a:b] for a, b in sorted(found)]
+    phrases = [re.sub(r"^on (?=yesterday|today|last|this|all)", "", question[a:b]) for a, b in sorted(found)]
     narrower = [phrase for phrase in phrases if phrase.lower() not in ("ever", "so far", "overall")]
     return narrower or phrases
 

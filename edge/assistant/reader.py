@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import product
 
-from edge.assistant.labels import ANY, BEAT_LABELS, EVENT_LABELS, GENERAL_LABELS, LABEL_WORDS, LABELS, TERMS
+from edge.assistant.labels import ANY, BEAT_LABELS, EVENT_LABELS, LABEL_WORDS, LABELS, TERMS
 from edge.assistant.plan import MAX_STEPS, SPAN, TOOLS, Marked, Step, Steps, context_period
 
 _ANY = (
@@ -23,7 +23,8 @@ _EDGES = (
     ("longest", r"longest|(?:lasted|long) the longest"),
     (
         "first",
-        r"(?:very )?first|earliest|(?:when|what time) did .*(?:start|begin|set in)|(?:when|what time) .* (?:start|beg[ia]n)",
+        r"(?:very )?first|earliest|(?:when|what time) did .*(?:start|begin|set in)|(?:when"
+        r"|what time) .* (?:start|beg[ia]n)",
     ),
     ("last", r"last|latest|(?:most|my most) recent|newest"),
 )
@@ -51,18 +52,22 @@ _INTERVALS = (
 _SHARE = r"burden|per ?cent(?:age)?|%|share|fraction|proportion|what part|ratio"
 _TIME = (
     r"how long|how much|total|duration|how many (?:minutes|hours|seconds)|sum up the time|time (?:spent )?in"
-    r"|time spent|amount of|(?:minutes|hours) (?:in|of)|in (?:minutes|hours)|time"
+    r"|time spent|amount of|(?:minutes|hours) (?:in|of)|in (?:minutes|hours)|(?<!what )time"
 )
 _COVERAGE = (
     r"coverage|wear ?time|(?:data|signal|recording) (?:quality|complete\w*)|(?:how|is) complete|how readable"
-    r"|quality of the (?:data|signal|recording)|how (?:much|long|well|good|many hours)\b.*\b(?:record\w*|data|readable|worn|wear|signal quality)"
-    r"|(?:was|were|is|has) (?:\S+ )*?(?:recorded|worn|running|recording running)|(?:amount of )?readable (?:data|signal)"
+    r"|quality of the (?:data|signal|recording)|how (?:much|long|well|good|many hours)\b.*\b(?:record\w*"
+    r"|data|readable|worn|wear|signal quality)"
+    r"|(?:was|were|is|has) (?:\S+ )*?(?:recorded|readable|worn|running)"
+    r"|(?:amount of )?readable (?:data|signal)"
     r"|(?:strap|patch|sensor|electrodes?) (?:still )?on|wear(?:ing)?|wore|worn|(?:is there|any|have) (?:\w+ )*?data"
     r"|record(?:ed|ing)? (?:anything|something)|what part .*missing|how many hours .*record\w*|is missing"
 )
 _DEVICE = (
-    r"batter(?:y|ies)|charged?|connected|online|offline|device(?: status)?|(?:sensor|gateway|device|strap|patch) (?:ok|status)"
-    r"|state of .*(?:sensor|device|strap|patch)|is it recording|(?:are you|you are|is it) (?:still )?(?:getting|receiving|recording)"
+    r"batter(?:y|ies)|charged?|connected|online|offline|device(?: status)?|(?:sensor|gateway|device|strap"
+    r"|patch) (?:ok|status)"
+    r"|state of .*(?:sensor|device|strap|patch)|is it recording|(?:are you|you are"
+    r"|is it) (?:still )?(?:getting|receiving|recording)"
     r"|(?:sensor|gateway)|status"
 )
 _TREND = (
@@ -71,7 +76,8 @@ _TREND = (
     r"|decreas\w*|curve|chart|graph|plot|course|(?:get|getting|got|become|becoming) (?:worse|better|more|less)"
 )
 _COMPARE = (
-    r"compar\w*|versus|vs\.?|differ\w*|(?:more|less|fewer|higher|lower|slower|faster|longer|shorter|better|worse)\b.*\b(?:than|or)"
+    r"compar\w*|versus|vs\.?|differ\w*|(?:more|less|fewer|higher|lower|slower|faster|longer|shorter|better"
+    r"|worse)\b.*\b(?:than|or)"
     r"|(?:slower|faster|higher|lower|more|less)\b"
 )
 _SIMILAR = r"similar\w*|resembl\w*|alike|(?:anything|others?|episodes|moments|look|looks|stretches|more) like"
@@ -85,13 +91,17 @@ _EXPLAIN = (
 _SUMMARY = (
     r"summar\w*|overview|sum up|what happened|what went on|going on|how (?:was|were|is|has|are)|how'?s|how did .* go"
     r"|(?:anything|something|did anything|did something) (?:unusual|abnormal|happen(?:ed)?|wrong)|happen(?:ed|ing)?"
-    r"|recap|worst|tell me about|what did you (?:find|see|notice)|(?:been )?(?:doing|happening)|quiet|report|unusual"
+    r"|recap|worst|tell me about(?: (?:my|his|her|the) (?:day|night|heart))?\W*$|what did you (?:find|see"
+    r"|notice)|(?:been )?(?:doing|happening)|quiet|report|unusual"
 )
 _COUNT = r"how many|how often|how frequent(?:ly)?|numbers? of|number|count\w*|many times"
 _LIST = (
     r"list|show|when|which|what (?:time|times)|at (?:what|which) times?|give me|enumerate|details?|what|name|times of"
 )
-_POLAR = r"(?:is|are|was|were|did|do|does|have|has|had|haven'?t|hasn'?t|didn'?t|wasn'?t|weren'?t|any|no|tell me if|evidence)\b"
+_POLAR = (
+    r"(?:is|are|was|were|did|do|does|have|has|had|haven'?t|hasn'?t|didn'?t|wasn'?t|weren'?t|any|no|tell me if"
+    r"|evidence)\b"
+)
 _TERM_WORDS: tuple[tuple[str, str], ...] = (
     ("heart_rate", r"heart ?rate|pulse"),
     ("st_segment", r"st(?:[ -]segment)?"),
@@ -162,8 +172,6 @@ class Reading:
     """Something this gateway does not measure."""
     unknown_time: str | None = None
     """Words about time that `period` cannot resolve."""
-    sure: bool = False
-    """Every step has a tool named by the words, not borrowed or guessed."""
 
 
 def read(marked: Marked, context: Steps = ()) -> Reading:
@@ -181,7 +189,7 @@ def read(marked: Marked, context: Steps = ()) -> Reading:
         return Reading((), unsupported, unknown)
     compared = _compared(text, marked, context)
     if compared:
-        return Reading(compared, None, unknown, sure=True)
+        return Reading(compared, None, unknown)
     clauses = [_clause(part, marked) for part in _split(text)]
     clauses = _settled([c for c in clauses if _says(c)], marked, context, text)
     steps: list[Step] = []
@@ -189,8 +197,7 @@ def read(marked: Marked, context: Steps = ()) -> Reading:
         for step in _steps(clause, marked):
             if step not in steps:
                 steps.append(step)
-    sure = bool(steps) and not any(c.borrows for c in clauses)
-    return Reading(tuple(steps[:MAX_STEPS]), None, unknown, sure)
+    return Reading(tuple(steps[:MAX_STEPS]), None, unknown)
 
 
 def _tokens(marked: Marked) -> str:
@@ -222,8 +229,8 @@ def find_labels(text: str) -> tuple[list[str], str]:
     """Return the labels a text names, in its order, and the text without them."""
     found: list[tuple[int, str]] = []
     for name, pattern in LABEL_WORDS:
-        for match in re.finditer(rf"(?<![\w])(?:{pattern})(?!\w)", text, re.IGNORECASE):
-            found.append((match.start(), name))
+        places = re.finditer(rf"(?<![\w])(?:{pattern})(?!\w)", text, re.IGNORECASE)
+        found += [(match.start(), name) for match in places]
         text = re.sub(rf"(?<![\w])(?:{pattern})(?!\w)", lambda m: "#" * len(m[0]), text, flags=re.IGNORECASE)
     return list(dict.fromkeys(name for _, name in sorted(found))), text
 
@@ -261,10 +268,8 @@ def _choose(clause: _Clause, bare: str, rest: str) -> None:
         clause.tool, clause.args = "similar", [{"which": clause.edge or "last"}]
     elif _has(_LOCALIZE, rest) and labels:
         clause.tool = "localize"
-    elif (
-        _has(_SHOW, rest)
-        and _has(_TREND, rest.replace("plot", ""))
-        or (_has(r"plot|graph|chart|curve", rest) and (rate or measures))
+    elif (_has(_SHOW, rest) and _has(_TREND, rest.replace("plot", ""))) or (
+        _has(r"plot|graph|chart|curve", rest) and (rate or measures)
     ):
         _trend(clause, rate, measures)
     elif _strips(clause, rest, labels):
@@ -279,10 +284,7 @@ def _choose(clause: _Clause, bare: str, rest: str) -> None:
         clause.tool, clause.args = "interval", [{"name": n} for n in sorted(intervals, key=rest.find)]
     elif _has(_COVERAGE, bare) and set(labels) <= {ANY, "all_beats", "gap", "unreadable"} and not clause.edge:
         clause.tool, clause.labels = "coverage", []
-    elif rate and not events:
-        clause.tool, clause.labels = "heart_rate", []
-        clause.args = [{"aggregate": a} for a in _aggregates(rest) or [_usual(clause)]]
-    elif rate and set(labels) <= {"all_beats"}:
+    elif (rate and not events) or (rate and set(labels) <= {"all_beats"}):
         clause.tool, clause.labels = "heart_rate", []
         clause.args = [{"aggregate": a} for a in _aggregates(rest) or [_usual(clause)]]
     elif clause.edge and (labels or anything):
@@ -361,7 +363,8 @@ def _explains(clause: _Clause, bare: str, rest: str, intervals: list[str], measu
         r"define|explain|meaning|stands? for|what do(?:es)? .*mean|mean by|is meant by|difference between", bare
     )
     weak = re.match(
-        r"\W*(?:so |and )?(?:what(?:'?s| is| are)|whats) (?!my\b|his\b|her\b|the (?:last|longest|first|most|latest|current|lowest|highest|average|mean|max|min))(?:an? |the )?",
+        r"\W*(?:so |and )?(?:what(?:'?s| is| are)|whats) (?!my\b|his\b|her\b|the (?:last|longest|first"
+        r"|most|latest|current|lowest|highest|average|mean|max|min))(?:an? |the )?",
         bare,
     )
     if not strong and not weak:
@@ -487,15 +490,11 @@ def _fill(clause: _Clause, before: _Clause | None, after: _Clause | None, *, fir
         return
     if not clause.tool:
         _borrow_tool(clause, before, after, first=first)
-    if (
-        clause.tool in ("strip", "describe", "similar")
-        and before is not None
-        and (not clause.labels or clause.labels == [ANY])
-    ):
-        if before.labels and not (clause.phrases and clause.args == [{"which": SPAN}]) and not _has(r"signal", text):
-            clause.labels = list(before.labels)
-            which = clause.edge or before.edge or ("last" if before.labels else SPAN)
-            clause.args = [{"which": which}]
+    shown = clause.tool in ("strip", "describe", "similar") and (not clause.labels or clause.labels == [ANY])
+    of_span = bool(clause.phrases) and clause.args == [{"which": SPAN}]
+    if shown and before is not None and before.labels and not of_span and not _has("signal", text):
+        clause.labels = list(before.labels)
+        clause.args = [{"which": clause.edge or before.edge or "last"}]
     if clause.tool in TOOLS and "label" in TOOLS[clause.tool] and not clause.labels:
         clause.borrows = True
         if near is not None and near.labels:
@@ -522,7 +521,7 @@ def _borrow_tool(clause: _Clause, before: _Clause | None, after: _Clause | None,
             clause.tool, clause.labels, clause.borrows = clause.edge, clause.labels or list(near.labels), True
             return
     if before is not None and before.labels and not clause.labels and not clause.tool:
-        asked = (
+        asked: tuple[tuple[str, list[dict[str, str]], str], ...] = (
             ("total_time", [{"measure": "share"}], _SHARE),
             ("total_time", [{"measure": "time"}], r"how long|how much time|in total"),
             ("list", [], r"when|which ones|what times?|list"),
@@ -624,7 +623,5 @@ def _steps(clause: _Clause, marked: Marked) -> Iterator[Step]:
         step = Step(tool, {**named, **more, "period": phrase, "wearer": wearer})
         if all(step.args.get(name) in allowed for name, allowed in TOOLS[tool].items()):
             yield step
-        elif tool == "longest" and label in BEAT_LABELS:
-            yield Step("count", {"label": label, "period": phrase, "wearer": wearer})
-        elif tool == "list" and label in BEAT_LABELS:
+        elif (tool == "longest" and label in BEAT_LABELS) or (tool == "list" and label in BEAT_LABELS):
             yield Step("count", {"label": label, "period": phrase, "wearer": wearer})

@@ -14,26 +14,28 @@ _SHORT = {
     "betwen": "between", "mornin": "morning", "afib's": "afib", "nr": "number", "heartrate": "heart rate",
     "heartrates": "heart rates", "tonite": "tonight", "thru": "through", "ekg": "ecg",
 }  # fmt: skip
-WORDS = frozenset(
-    """yesterday today tonight night morning afternoon evening midnight breakfast lunch dinner weekend monday tuesday
-    wednesday thursday friday saturday sunday january february march april august september october november december
-    between before after since hours hour minutes minute seconds days weeks week month
-    heart rate pulse average highest lowest maximum minimum longest shortest latest earliest recent percentage percent
-    burden fraction proportion episodes episode events event atrial fibrillation ventricular supraventricular
-    tachycardia bradycardia pauses pause couplets couplet bigeminy trigeminy asystole ectopic ectopics ectopy premature
-    flutter extrasystole extrasystoles recorded recording readable unreadable signal battery electrode electrodes
-    connection coverage variability interval intervals duration trend compare describe explain summary summarise
-    summarize overview similar localise localize symptom symptoms number total frequent happened afib""".split()
+_WORDS_TEXT = (
+    "yesterday today tonight night morning afternoon evening midnight breakfast lunch dinner weekend monday tuesday "
+    "wednesday thursday friday saturday sunday january february march april august september october november "
+    "december between before after since hours hour minutes minute seconds days weeks week month heart rate pulse "
+    "average highest lowest maximum minimum longest shortest latest earliest recent percentage percent burden "
+    "fraction proportion episodes episode events event atrial fibrillation ventricular supraventricular tachycardia "
+    "bradycardia pauses pause couplets couplet bigeminy trigeminy asystole ectopic ectopics ectopy premature flutter "
+    "extrasystole extrasystoles recorded recording readable unreadable signal battery electrode electrodes connection "
+    "coverage variability interval intervals duration trend compare describe explain summary summarise summarize "
+    "overview similar localise localize symptom symptoms number total frequent happened afib "
 )
-_KEPT = frozenset(
-    """show shown light right might sight weak weeks meat beat beats least latter later pose posed cause causes paste
-    events even evens ever every resting fasting nights days totally records recorder recordings read ready reading
-    signals compared comparing explained describes minutes hearts heard hear hours ours hourly daily nightly monthly
-    weekly friend friends rates rated paused pausing averaged average similarly symptomatic intervals connected
-    connections recently summer mean means meant meaning describing morning mornings evenings afternoons lunchtime
-    percents burdens frequently frequency event's connect signalled durations weekends happen happens happening numbers
-    extra batteries electrode's""".split()
+WORDS = frozenset(_WORDS_TEXT.split())
+_KEPT_TEXT = (
+    "show shown light right might sight weak weeks meat beat beats least latter later pose posed cause causes paste "
+    "events even evens ever every resting fasting nights days totally records recorder recordings read ready reading "
+    "signals compared comparing explained describes minutes hearts heard hear hours ours hourly daily nightly monthly "
+    "weekly friend friends rates rated paused pausing averaged average similarly symptomatic intervals connected "
+    "connections recently summer mean means meant meaning describing morning mornings evenings afternoons lunchtime "
+    "percents burdens frequently frequency event's connect signalled durations weekends happen happens happening "
+    "numbers extra batteries electrode's "
 )
+_KEPT = frozenset(_KEPT_TEXT.split())
 
 
 def spell(text: str, keep: Collection[str] = ()) -> str:

@@ -39,9 +39,8 @@ def ask(
 ) -> None:
     """Answer a question about the recordings, with citations.
 
-    The language model only chooses what to look up; every figure and time is computed from the database. The model
-    that is shipped is not tuned for this yet and often chooses wrongly: a choice that contradicts the words of the
-    question is replaced by a plan made from its keywords, and the answer says so ("fallback").
+    Every figure, time and name is computed from the database. The words of the question say what to look up; where
+    they leave it open the language model proposes, and code checks that. It also chooses the wording.
     """
     from edge.assistant.ask import whom
     from edge.assistant.guard import fixed_answer
@@ -95,8 +94,8 @@ def _read_questions(path: Path) -> list[dict[str, Any]]:
 
 
 def _ask(state: Path, item: dict[str, Any], since: str | None, model: LanguageModel) -> Answer:
+    from edge.assistant.ask import Helpers, whom
     from edge.assistant.ask import ask as answer_question
-    from edge.assistant.ask import whom
     from edge.assistant.localtime import parse_instant, zone
     from edge.clock import SystemClock
 
@@ -111,7 +110,12 @@ def _ask(state: Path, item: dict[str, Any], since: str | None, model: LanguageMo
                 now_ns = parse_instant(now, now_ns, tz)
             since_ns = None if since is None else parse_instant(since, now_ns, tz)
         return answer_question(
-            conn, item["question"], now_ns=now_ns, wearer=item.get("wearer"), since_ns=since_ns, planner=model
+            conn,
+            item["question"],
+            now_ns=now_ns,
+            wearer=item.get("wearer"),
+            since_ns=since_ns,
+            helpers=Helpers(writer=model),
         )
 
 
@@ -141,5 +145,5 @@ def _print(answer: Answer) -> None:
         more = f" and {len(cited) - 5} more" if len(cited) > 5 else ""
         console.print(f"cites {', '.join(cited[:5])}{more}", style="dim", highlight=False, markup=False)
     if answer.fallback:
-        note = "planned by keywords: the choice of the untuned language model contradicted the question"
+        note = "without the language model: what it wrote did not fit the question"
         console.print(note, style="dim", highlight=False, markup=False)

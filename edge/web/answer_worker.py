@@ -1,18 +1,18 @@
 """`python -m edge.web.answer_worker STATE`: holds the language model for the page, in a process of its own.
 
-One JSON object per line: `{"question", "wearer"}` in; out `{"stage": TEXT}`, `{"text": SENTENCE}` …, and as the last
+One JSON object per line: `{"question", "wearer"}` in; out `{"stage": TEXT}`, `{"text": PIECE}` …, and as the last
 line of each question `{"done": ANSWER}` or `{"error": TEXT}`.
 """
 
 from __future__ import annotations
 
 import json
-import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from edge.assistant.ask import ask
+from edge.assistant.ask import Helpers, ask
 from edge.assistant.guard import fixed_answer
 from edge.assistant.model import LanguageModel
 from edge.clock import SystemClock
@@ -29,17 +29,19 @@ class TellingModel:
         self._model: LanguageModel | None = None
         self.name = "language model"
 
-    def complete(self, question: str, grammar: str) -> str:
-        """Return the step the model writes."""
+    def write(self, prompt: str, grammar: str, max_tokens: int) -> str:
+        """Return what the model writes."""
+        return "".join(self.stream(prompt, grammar, max_tokens))
+
+    def stream(self, prompt: str, grammar: str, max_tokens: int) -> Iterator[str]:
+        """Yield what the model writes."""
         if self._model is None:
             _say({"stage": "loading the language model"})
             settings = load(self._state).assistant
             self._model = LanguageModel(settings.model, threads=settings.threads, n_ctx=settings.n_ctx)
             self.name = self._model.name
-        _say({"stage": "choosing what to look up"})
-        step = self._model.complete(question, grammar)
-        _say({"stage": "looking it up"})
-        return step
+        _say({"stage": "writing the answer"})
+        yield from self._model.stream(prompt, grammar, max_tokens)
 
 
 def main() -> None:
@@ -54,8 +56,6 @@ def main() -> None:
         except AnyecgError as error:
             _say({"error": str(error)})
             continue
-        for sentence in re.split(r"(?<=[.!?])\s+", str(answer["answer"])):
-            _say({"text": sentence})
         _say({"done": answer})
 
 
@@ -66,7 +66,14 @@ def _answer(state: Path, model: TellingModel, request: dict[str, Any]) -> dict[s
     engine = open_readonly(state)
     try:
         with engine.connect() as conn:
-            return ask(conn, question, now_ns=SystemClock().utc_ns(), wearer=request["wearer"], planner=model).as_json()
+            return ask(
+                conn,
+                question,
+                now_ns=SystemClock().utc_ns(),
+                wearer=request["wearer"],
+                helpers=Helpers(writer=model),
+                say=lambda piece: _say({"text": piece}),
+            ).as_json()
     finally:
         engine.dispose()
 

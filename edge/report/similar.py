@@ -1,0 +1,113 @@
+"""Places that look alike: the nearest of the stored embeddings (cosine), one hop of 2 s each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import Connection, select
+
+from edge.encoder.contract import HOP_S, TOKEN_DIM
+from edge.encoder.windows import first_sample, hop_of
+from edge.store import queries
+from edge.store.tables import embedding
+
+SEED_HOPS = 15
+"""At most so many hops of what is searched for are averaged."""
+APART_S = 30.0
+_AT_ONCE = 20_000
+_BEST = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Similar:
+    """What was found."""
+
+    places: tuple[tuple[int, float], ...]
+    """(UTC of a hop, cosine similarity -1 to 1), the most similar first."""
+    searched: int
+    """Hops compared; 0 where what is searched for has no embedding."""
+
+
+def nearest(
+    conn: Connection, recording: queries.Recording, span: tuple[int, int], around_ns: tuple[int, int], shown: int
+) -> Similar:
+    """Return the places in a wearer's recordings whose hops are nearest to those of a span.
+
+    Args:
+        conn: the database.
+        recording: where the span lies.
+        span: [first, end) samples of it.
+        around_ns: the period searched, UTC.
+        shown: at most so many places, `APART_S` apart from each other and from the span.
+    """
+    k = hop_of(recording.fs_hz, span[0])
+    last = min(hop_of(recording.fs_hz, span[1]), k + SEED_HOPS)
+    own = conn.execute(
+        select(embedding.c.encoder, embedding.c.vector)
+        .where(embedding.c.recording_id == recording.id, embedding.c.k >= k, embedding.c.k <= last)
+        .order_by(embedding.c.encoder.desc())
+    ).all()
+    if not own:
+        return Similar((), 0)
+    encoder = own[0].encoder
+    target = _unit(_vectors([r.vector for r in own if r.encoder == encoder]).mean(axis=0, keepdims=True))[0]
+    near: list[tuple[float, int]] = []
+    searched = 0
+    for other in queries.recordings(conn, recording.wearer):
+        for first, end in other.sample_spans(*around_ns):
+            found, count = _nearest(conn, other, encoder, target, first, end)
+            near += found
+            searched += count
+    apart_ns = APART_S * queries.NS
+    places: list[tuple[int, float]] = []
+    taken: Sequence[tuple[int, int]] = [(recording.to_utc_ns(span[0]), recording.to_utc_ns(span[1]))]
+    for score, at_ns in sorted(near, reverse=True):
+        if len(places) == shown:
+            break
+        if all(at_ns < a - apart_ns or at_ns > b + apart_ns for a, b in taken):
+            taken = [*taken, (at_ns, at_ns)]
+            places.append((at_ns, score))
+    return Similar(tuple(places), searched)
+
+
+HOP_NS = round(HOP_S * queries.NS)
+
+
+def _nearest(
+    conn: Connection, recording: queries.Recording, encoder: str, target: NDArray[np.float32], first: int, end: int
+) -> tuple[list[tuple[float, int]], int]:
+    """Return the best (similarity, UTC) of each `_AT_ONCE` hops of a span, and how many were compared."""
+    k, stop = hop_of(recording.fs_hz, first), hop_of(recording.fs_hz, end - 1) + 1
+    found: list[tuple[float, int]] = []
+    searched = 0
+    for low in range(k, stop, _AT_ONCE):
+        rows = conn.execute(
+            select(embedding.c.k, embedding.c.vector).where(
+                embedding.c.recording_id == recording.id,
+                embedding.c.encoder == encoder,
+                embedding.c.k >= low,
+                embedding.c.k < min(low + _AT_ONCE, stop),
+            )
+        ).all()
+        if not rows:
+            continue
+        scores = _unit(_vectors([r.vector for r in rows])) @ target
+        scores[~np.isfinite(scores)] = -1.0
+        searched += len(rows)
+        best = np.argsort(scores)[::-1][:_BEST]
+        found += [(float(scores[n]), recording.to_utc_ns(first_sample(recording.fs_hz, rows[n].k))) for n in best]
+    return found, searched
+
+
+def _vectors(packed: list[bytes]) -> NDArray[np.float32]:
+    return np.frombuffer(b"".join(packed), "<f2").reshape(-1, TOKEN_DIM).astype(np.float32)
+
+
+def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    length = np.linalg.norm(vectors, axis=1, keepdims=True)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        unit: NDArray[np.float32] = vectors / length
+    return unit
