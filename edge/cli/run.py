@@ -16,11 +16,13 @@ def run(
 ) -> None:
     """Run the gateway until SIGTERM: listen, keep, read, tell."""
     import asyncio
+    import os
 
     from edge.cli import logs
     from edge.config import load
     from edge.daemon import Daemon
 
+    os.umask(0o077)  # whatever the daemon writes is for its user only
     logs.configure(as_json=log_json)
     config = load(state)
 

@@ -28,6 +28,8 @@ PatienceOption = Annotated[
 UserOption = Annotated[str | None, typer.Option("--username", help="User at the broker.")]
 PasswordOption = Annotated[Path | None, typer.Option("--password-file", help="File whose first line is the password.")]
 CaOption = Annotated[Path | None, typer.Option("--ca-file", help="PEM file of the broker's authority (mqtts).")]
+CertOption = Annotated[Path | None, typer.Option("--cert-file", help="PEM file of the wearable's own certificate.")]
+KeyOption = Annotated[Path | None, typer.Option("--key-file", help="PEM file of its key.")]
 DEFAULT_URL = "mqtt://127.0.0.1:1883"
 
 
@@ -47,6 +49,8 @@ def replay(
     username: UserOption = None,
     password_file: PasswordOption = None,
     ca_file: CaOption = None,
+    cert_file: CertOption = None,
+    key_file: KeyOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Send a recording over MQTT as a wearable would; done when the gateway has committed all of it."""
@@ -60,7 +64,7 @@ def replay(
     start_ns = start_for_end_at(recording, time.time_ns(), speed) if start is None else utc_ns_of(start)
     stream = replay_stream(recording, wearer=wearer, device=device, start_utc_ns=start_ns)
     result = _send(
-        _broker(mqtt, username, password_file, ca_file),
+        broker_settings(mqtt, username, password_file, ca_file, cert_file, key_file),
         stream,
         blocks(recording, chunk_s),
         n=recording.n,
@@ -96,6 +100,8 @@ def simulate(
     username: UserOption = None,
     password_file: PasswordOption = None,
     ca_file: CaOption = None,
+    cert_file: CertOption = None,
+    key_file: KeyOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Simulate a wearable with scripted rhythms; truth annotations come out with the signal."""
@@ -123,7 +129,7 @@ def simulate(
     if mqtt is not None:
         stream = replay_stream(recording, wearer=wearer, device=device, start_utc_ns=start_ns)
         result |= _send(
-            _broker(mqtt, username, password_file, ca_file),
+            broker_settings(mqtt, username, password_file, ca_file, cert_file, key_file),
             stream,
             blocks(simulation, chunk_s),
             n=recording.n,
@@ -134,16 +140,31 @@ def simulate(
     _finish(result, as_json)
 
 
-def _broker(url: str, username: str | None, password_file: Path | None, ca_file: Path | None) -> Mqtt:
+def broker_settings(
+    url: str,
+    username: str | None,
+    password_file: Path | None,
+    ca_file: Path | None,
+    cert_file: Path | None,
+    key_file: Path | None,
+) -> Mqtt:
+    """Return what the options say about the broker. Raises `BadInputError`."""
     from pydantic import ValidationError
 
     from edge.config import Mqtt
     from edge.errors import BadInputError
 
     try:
-        return Mqtt(url=url, username=username, password_file=password_file, ca_file=ca_file)
+        return Mqtt(
+            url=url,
+            username=username,
+            password_file=password_file,
+            ca_file=ca_file,
+            cert_file=cert_file,
+            key_file=key_file,
+        )
     except ValidationError as error:
-        raise BadInputError(f"--mqtt {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
+        raise BadInputError(f"--mqtt: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None
 
 
 def _send(

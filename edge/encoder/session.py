@@ -44,10 +44,13 @@ class Encoder:
 
         provider  see `edge.encoder.provider.REQUESTS`
         threads   of one call on the CPU; part of what makes results repeatable, so fixed, never "all cores"
+        engine_cache  folder where TensorRT keeps what it compiled; made when it is asked for
         """
         onnxruntime = _onnxruntime()
         self.card = card
         weights = card.verified_weights()
+        if engine_cache is not None and provider == "tensorrt":
+            engine_cache.mkdir(mode=0o700, parents=True, exist_ok=True)
         choice = choose_provider(
             provider,
             onnxruntime.get_available_providers(),

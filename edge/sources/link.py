@@ -186,7 +186,7 @@ class Link:
         client.max_inflight_messages = 0  # the user of the link honours `receive_maximum`
         client.username_pw_set(self._settings.username, self._settings.password())
         if self._settings.tls:
-            client.tls_set_context(ssl.create_default_context(cafile=self._settings.ca_file))
+            client.tls_set_context(self._settings.tls_context())
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_message = lambda c, data, message: self._user.received(c, message)

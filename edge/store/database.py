@@ -36,6 +36,18 @@ class StoreError(AnyecgError):
     """The database refused (locked, full, damaged); nothing of the failed work was kept."""
 
 
+def _make_private(state: Path) -> None:
+    """Close a folder of ours to others; `BadInputError` for one that holds other things too."""
+    if not state.stat().st_mode & 0o077:
+        return
+    names = {path.name for path in state.iterdir()}
+    if names and not names & {FILE_NAME, "config.toml"}:
+        raise BadInputError(
+            f"{state} is open to other users and holds other files: chmod 700 {state}, or choose another --state"
+        )
+    state.chmod(0o700)
+
+
 class StateLock:
     """The exclusive right to write a state folder, held until `close` or the end of the process."""
 
@@ -43,6 +55,7 @@ class StateLock:
         """Take the lock or raise `AnyecgError` naming the holder."""
         try:
             state.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _make_private(state)
             self._fd = os.open(state / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             raise BadInputError(

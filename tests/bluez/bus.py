@@ -20,6 +20,7 @@ CONFIG = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configurat
     <allow receive_type="method_call"/><allow receive_type="signal"/>
     <allow receive_type="method_return"/><allow receive_type="error"/>
   </policy>
+  {extra}
   <limit name="max_match_rules_per_connection">4096</limit>
 </busconfig>
 """
@@ -33,7 +34,9 @@ def dbus_daemon() -> str | None:
 class PrivateBus:
     """Starts and stops a dbus-daemon; its address stays the same over a restart."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, extra: str = "") -> None:
+        """extra: more of the configuration, XML."""
+        self._extra = extra
         self._socket = folder / "bus.sock"
         self._config = folder / "bus.conf"
         self._process: subprocess.Popen[bytes] | None = None
@@ -43,7 +46,7 @@ class PrivateBus:
         return f"unix:path={self._socket}"
 
     def start(self) -> None:
-        self._config.write_text(CONFIG.format(socket=self._socket))
+        self._config.write_text(CONFIG.format(socket=self._socket, extra=self._extra))
         self._socket.unlink(missing_ok=True)
         path = dbus_daemon()
         assert path is not None
