@@ -141,13 +141,16 @@ class Analyst:
         """Take up every recording where the database says analysis stopped, or went by other rules."""
         recording, cursor, analysis = tables.recording.c, tables.cursor.c, tables.analysis.c
         columns = (
-            *(recording.id, recording.wearer, recording.fs_hz, recording.end_sample, recording.changed_from_sample),
+            *(recording.id, recording.wearer, recording.leads, recording.fs_hz),
+            *(recording.end_sample, recording.changed_from_sample),
         )
         source = tables.recording.outerjoin(tables.cursor).outerjoin(tables.analysis)
         with self.reader.connect() as conn:
             rows = conn.execute(select(*columns, cursor.next_k, analysis.rules_hash).select_from(source)).all()
         hashes = {wearer: rules_hash(self._rules_of(wearer)) for wearer in {row.wearer for row in rows}}
-        for recording_id, wearer, fs_hz, end_sample, changed_from, next_k, read_by in rows:
+        for recording_id, wearer, leads, fs_hz, end_sample, changed_from, next_k, read_by in rows:
+            if not leads:
+                continue  # heartbeats of a strap without ECG
             rules = hashes[wearer]
             if changed_from is not None or read_by != rules or hops_ready(fs_hz, end_sample) > (next_k or 0):
                 self.stored(recording_id, end_sample, changed=changed_from is not None)

@@ -35,8 +35,10 @@ from edge.errors import AnyecgError, BadInputError
 from edge.gateway import Gateway
 from edge.importing import import_record
 from edge.intake import Stored
+from edge.intervals import Intervals
 from edge.process import rss_mb
 from edge.reanalysis import Reanalysis
+from edge.rhythm.events import Current
 from edge.sources.ble.source import BleSource
 from edge.sources.mqtt import MqttSource
 from edge.storage import Storage
@@ -78,7 +80,9 @@ class Daemon:
         self._board = Board(config, self._clock, wake=self._wake)
         self._publisher = Publisher(config, self._clock, self._gateway.reader, self._gateway.writer.submit)
         self._source = MqttSource(config.mqtt, gateway=config.gateway.id, offer=self._offer, clock=self._clock)
-        self._ble = BleSource(state, config.ble, offer=self._admit, clock=self._clock)
+        self._ble = BleSource(
+            state, config.ble, offer=self._admit, offer_intervals=self._admit_intervals, clock=self._clock
+        )
         self._battery = Battery()
         self._storage = Storage(state, config.retention, self._gateway.writer, self._clock)
         commands = {
@@ -180,6 +184,26 @@ class Daemon:
         if frontier is not None:
             self._source.publish_ack(named, chunk.device, *frontier)
 
+    def _admit_intervals(self, intervals: Intervals) -> bool:
+        """Take heartbeats from a device without ECG unless too much waits; on the event loop."""
+        if self._pending >= self._config.intake.queue_chunks:
+            return False
+        self._pending += 1
+        task = self._loop.create_task(self._take_intervals(intervals))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return True
+
+    async def _take_intervals(self, intervals: Intervals) -> None:
+        try:
+            recording_id, end_tick = await self._gateway.intervals.accept(intervals)
+        finally:
+            self._pending -= 1
+        self._contact[intervals.wearer, intervals.device] = intervals.contact
+        self._stored(Stored(recording_id, end_tick, None))
+        current = Current(hr_bpm=intervals.mean_bpm, rhythm="", signal="", quality=None)
+        self._board.read(self._recordings[recording_id][0], current)
+
     def _stored(self, stored: Stored) -> None:
         """Samples are committed and decided: the wearer's picture moves on."""
         known = self._recordings.get(stored.recording_id)
@@ -214,6 +238,8 @@ class Daemon:
         """Publish what changed about each wearer."""
         while True:
             update = self._board.tick()
+            for recording, change in update.silences:
+                change.row["evidence"] |= self._ble.why_away(recording.wearer, recording.device)
             for topic, payload in update.states:
                 self._publisher.retain(topic, payload)
                 document = json.loads(payload)
@@ -298,7 +324,7 @@ class Daemon:
                 "publisher": asdict(self._publisher.status),
             },
             "ble": self._ble.snapshot(),
-            "intake": dict(gateway.intake.counters),
+            "intake": {**gateway.intake.counters, **gateway.intervals.counters},
             "writer": {
                 **gateway.writer.counters,
                 "depth": gateway.writer.depth,
@@ -392,7 +418,7 @@ class Daemon:
     def _restore_board(self) -> None:
         """Show each wearer as the last daemon left it, until its device speaks."""
         with self._gateway.reader.connect() as conn:
-            for recording in queries.recordings(conn):
+            for recording in queries.recordings(conn, ecg_only=False):
                 opened = conn.execute(
                     select(tables.finding).where(
                         tables.finding.c.recording_id == recording.id,

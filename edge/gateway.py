@@ -19,6 +19,7 @@ from edge.config import Config
 from edge.encoder.library import choose_card
 from edge.encoder.session import Encoder
 from edge.intake import Intake, IntakeLimits, Stored
+from edge.intake.intervals import IntervalIntake
 from edge.rhythm.rules import Rules, rules_hash
 from edge.store import findings, outbox
 from edge.store.database import FILE_NAME, open_readonly
@@ -53,6 +54,7 @@ class Gateway:
             self.reader, self.writer, self.encoder, self.rules_of, clock, self._tell, self._analysis_of
         )
         self.on_stored: Callable[[Stored], None] = lambda stored: None
+        self.intervals = IntervalIntake(self.writer, config.timezone)
         self.intake = self.new_intake("live", lambda stored: self.on_stored(stored))
         self.on_analysed: Callable[[], None] = lambda: None
         self.dropped_messages = 0

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from edge.chunk import Chunk, Delivery
 from edge.config import Ble
+from edge.intervals import Intervals
 from edge.sources.ble.bindings import Binding, change_bindings
 from edge.sources.ble.keeper import Keeper
 from edge.sources.ble.source import BleSource
@@ -48,6 +49,7 @@ class Store:
 
     def __init__(self) -> None:
         self.chunks: list[Chunk] = []
+        self.intervals: list[Intervals] = []
         self.refuses = False
         self.commits = True
         self._uncommitted: list[Delivery] = []
@@ -61,6 +63,11 @@ class Store:
         else:
             self._uncommitted.append(delivery)
         return True
+
+    def offer_intervals(self, intervals: Intervals) -> bool:
+        if not self.refuses:
+            self.intervals.append(intervals)
+        return not self.refuses
 
     def samples(self) -> NDArray[np.int32]:
         return np.concatenate([chunk.samples for chunk in self.chunks], axis=1)
@@ -85,7 +92,13 @@ async def source(
 ) -> AsyncIterator[BleSource]:
     """A running source over a state folder with these devices bound."""
     change_bindings(folder, lambda bound: bound.update(bindings))
-    running = BleSource(folder, settings or Ble(), offer=store.offer, clock=clock or FastClock())
+    running = BleSource(
+        folder,
+        settings or Ble(),
+        offer=store.offer,
+        offer_intervals=store.offer_intervals,
+        clock=clock or FastClock(),
+    )
     running.start()
     try:
         yield running

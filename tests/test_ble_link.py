@@ -24,7 +24,7 @@ def strap(**options: object) -> H10:
 
 
 def states(running: object) -> list[str]:
-    return [event.state for event in keeper(running).events]  # type: ignore[arg-type]
+    return [event.state for event in keeper(running).link.events]  # type: ignore[arg-type]
 
 
 def assert_stored_what_was_sent(store: Store, h10: H10) -> None:
@@ -83,7 +83,7 @@ def test_failures_on_the_way(bus: PrivateBus, tmp_path: Path) -> None:
             await until(lambda: len(store.chunks) >= 5, 20, "chunks")
             assert "failed" in states(s)
             assert "refused" in states(s)
-            reasons = {event.state: event.reason for event in keeper(s).events}
+            reasons = {event.state: event.reason for event in keeper(s).link.events}
             assert "device in charger" in reasons["refused"]
             assert "br-connection-canceled" in reasons["failed"]
             assert keeper(s).counters["refusals"] == 1
@@ -102,7 +102,7 @@ def test_out_of_range_and_back_within_five_seconds(bus: PrivateBus, tmp_path: Pa
                 await until(lambda have=have: len(store.chunks) >= have + 10, what="chunks")
                 h10.visible = False
                 h10.drop()
-                await until(lambda: keeper(s).state == "searching", what="searching")
+                await until(lambda: keeper(s).link.state == "out_of_range", what="out_of_range")
                 await asyncio.sleep(0.3)
                 have = len(store.chunks)
                 h10.visible = True
@@ -159,8 +159,8 @@ def test_adapter_off_and_on(bus: PrivateBus, tmp_path: Path) -> None:
         async with bluetooth(bus, h10) as bluez, kept as s:
             await until(lambda: len(store.chunks) >= 5, what="chunks")
             bluez.power(False)
-            await until(lambda: keeper(s).state == "no_bluetooth", what="no_bluetooth")
-            assert "power" in keeper(s).reason.lower()
+            await until(lambda: keeper(s).link.state == "no_bluetooth", what="no_bluetooth")
+            assert "power" in keeper(s).link.reason.lower()
             have = len(store.chunks)
             bluez.power(True)
             await until(lambda: len(store.chunks) > have, 8, "samples after the adapter came back")
@@ -175,8 +175,8 @@ def test_dbus_restart(bus: PrivateBus, tmp_path: Path) -> None:
             async with bluetooth(bus, h10):
                 await until(lambda: len(store.chunks) >= 5, what="chunks")
                 bus.stop()
-                await until(lambda: keeper(s).state == "no_bluetooth", 10, "no_bluetooth")
-                assert "D-Bus" in keeper(s).reason
+                await until(lambda: keeper(s).link.state == "no_bluetooth", 10, "no_bluetooth")
+                assert "D-Bus" in keeper(s).link.reason
                 bus.start()
             have = len(store.chunks)
             async with bluetooth(bus, h10):
@@ -195,8 +195,8 @@ def test_bluetoothd_crashes(bus: PrivateBus, tmp_path: Path, monkeypatch: pytest
         async with source(tmp_path / "state", store, FastClock(SPEED), strap=h10_binding()) as s:
             async with bluetooth(bus, h10):
                 await until(lambda: len(store.chunks) >= 5, what="chunks")
-            await until(lambda: keeper(s).state == "no_bluetooth", 10, "no_bluetooth")
-            assert "BlueZ does not run" in keeper(s).reason
+            await until(lambda: keeper(s).link.state == "no_bluetooth", 10, "no_bluetooth")
+            assert "BlueZ does not run" in keeper(s).link.reason
             have = len(store.chunks)
             async with bluetooth(bus, h10):
                 await until(lambda: len(store.chunks) > have, 15, "samples after BlueZ came back")
@@ -226,12 +226,12 @@ def test_off_the_body(bus: PrivateBus, tmp_path: Path) -> None:
     async def scenario() -> None:
         h10, store = strap(), Store()
         async with bluetooth(bus, h10), source(tmp_path / "state", store, FastClock(SPEED), strap=h10_binding()) as s:
-            await until(lambda: keeper(s).state == "streaming", what="streaming")
+            await until(lambda: keeper(s).link.state == "streaming", what="streaming")
             h10.contact = False
-            await until(lambda: keeper(s).state == "off_body", what="off_body")
+            await until(lambda: keeper(s).link.state == "off_body", what="off_body")
             await until(lambda: store.chunks[-1].contact is False, what="a chunk that says so")
             h10.contact = True
-            await until(lambda: keeper(s).state == "streaming", what="streaming")
+            await until(lambda: keeper(s).link.state == "streaming", what="streaming")
             assert store.chunks[0].contact in (None, True)
 
     run(scenario())
@@ -272,7 +272,7 @@ def test_several_straps(bus: PrivateBus, tmp_path: Path) -> None:
         bindings = {f"strap{i}": h10_binding(a, f"w{i}") for i, a in enumerate(addresses)}
         async with bluetooth(bus, *straps), source(tmp_path / "state", store, FastClock(SPEED), **bindings) as s:
             await until(lambda: len({chunk.device for chunk in store.chunks}) == 8, 20, "all straps")
-            assert {k.state for k, _ in s._keepers.values()} <= {"streaming", "starting", "connecting"}
+            assert {k.link.state for k, _ in s._keepers.values()} <= {"streaming", "starting", "connecting"}
         assert not any(h10.streaming for h10 in straps)
 
     run(scenario())
@@ -308,7 +308,7 @@ def test_silent_strap_is_started_again(bus: PrivateBus, tmp_path: Path, monkeypa
             have = len(store.chunks)
             await until(lambda: len(store.chunks) > have + 2, 10, "samples again")
             assert keeper(s).counters["silences"] == 1
-            assert any("nothing came" in event.reason for event in keeper(s).events)
+            assert any("nothing came" in event.reason for event in keeper(s).link.events)
 
     run(scenario())
 

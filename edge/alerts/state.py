@@ -249,7 +249,7 @@ class Board:
             "contact": best.contact if best is not None and link != "offline" else None,
             "hr_bpm": None if current is None or current.hr_bpm is None else round(current.hr_bpm, 1),
             "rhythm": None if current is None else current.rhythm or None,
-            "signal": None if current is None else current.signal,
+            "signal": None if current is None else current.signal or None,
             "readable": None if current is None else current.readable,
             "quality": None if current is None or current.quality is None else round(current.quality, 2),
             "last_sample": None if best is None else iso(best.last_sample_ns),

@@ -32,12 +32,23 @@ NAMES = {
     "symptom": "Symptom noted",
 }
 
+AWAY = {
+    "asleep": "asleep, not worn",
+    "out_of_range": "out of range",
+    "busy": "connected to another device",
+    "no_bluetooth": "no Bluetooth at the gateway",
+    "refused": "it does not start",
+}
+"""Why a Bluetooth device is away, where its link can tell."""
+
 
 def sentence(
     rule: str, state: str, start_ns: int, end_ns: int, evidence: Mapping[str, object], *, retracted: bool
 ) -> str:
     """Return one sentence: what, whether it lasts, how long, at which rate."""
     name = NAMES.get(rule, rule)
+    if (why := AWAY.get(str(evidence.get("link")))) is not None:
+        name = f"{name} ({why})"
     if retracted:
         return f"{name}: withdrawn, a second look at the recording did not show it."
     parts = [f"for {duration(end_ns - start_ns)}" + (" so far" if state == "open" else "")]

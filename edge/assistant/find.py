@@ -67,14 +67,6 @@ def minutes(scope: Scope, period: Period) -> list[dict[str, Any]]:
     return [row for row in rows if row["hr_bpm"] is not None and start_ns <= row["utc_ns"] + half < end_ns]
 
 
-def mean_bpm(rows: list[dict[str, Any]]) -> float:
-    """Return the mean of the minutes' rates, each weighted by its readable time."""
-    weight = sum(row["readable_s"] for row in rows)
-    if weight <= 0:
-        return float(np.mean([row["hr_bpm"] for row in rows]))
-    return float(sum(row["hr_bpm"] * row["readable_s"] for row in rows) / weight)
-
-
 def rate(row: dict[str, Any], column: str) -> float:
     """Return a rate of a trend minute, its mean where the column has none."""
     return float(row["hr_bpm"] if row[column] is None else row[column])

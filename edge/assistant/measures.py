@@ -13,7 +13,6 @@ from edge.assistant.find import (
     bin_length_ns,
     cite,
     findings,
-    mean_bpm,
     minutes,
     rate,
     total_s,
@@ -68,7 +67,7 @@ def trend(result: Result, scope: Scope) -> None:
     readable = _binned(read, start_ns, step_ns)
     values: dict[int, Fact] = {}
     if of == "heart_rate":
-        values = {n: Fact("bpm", mean_bpm(rows)) for n, rows in readable.items()}
+        values = {n: Fact("bpm", queries.mean_bpm(rows)) for n, rows in readable.items()}
     elif of == "hrv":
         known = {n: [r["rmssd_ms"] for r in rows if r["rmssd_ms"] is not None] for n, rows in readable.items()}
         values = {n: Fact("ms", float(np.mean(found))) for n, found in known.items() if found}
@@ -151,7 +150,7 @@ def _compare_rate(scope: Scope, _: str, period: Period) -> dict[str, Fact]:
     if not rows:
         return {}
     return {
-        "mean": Fact("bpm", mean_bpm(rows)),
+        "mean": Fact("bpm", queries.mean_bpm(rows)),
         "min": Fact("bpm", min(rate(r, "hr_min_bpm") for r in rows)),
         "max": Fact("bpm", max(rate(r, "hr_max_bpm") for r in rows)),
     }

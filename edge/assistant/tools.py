@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from edge.assistant import looking, measures
-from edge.assistant.find import beat_counts, cite, findings, item, mean_bpm, minutes, rate, total_s
+from edge.assistant.find import beat_counts, cite, findings, item, minutes, rate, total_s
 from edge.assistant.labels import ANY, BEAT_LABELS, SIGNAL_RULES
 from edge.assistant.localtime import NS
 from edge.assistant.period import Period
@@ -111,7 +111,7 @@ def _heart_rate(result: Result, scope: Scope) -> None:
         return
     aggregate = result.step.args["aggregate"]
     if aggregate == "mean":
-        result.facts["bpm"] = Fact("bpm", mean_bpm(rows))
+        result.facts["bpm"] = Fact("bpm", queries.mean_bpm(rows))
         result.citations = [span(rows[0]["utc_ns"], rows[-1]["utc_ns"] + queries.MINUTE_NS)]
         return
     if aggregate == "latest":
@@ -165,7 +165,7 @@ def _summary(result: Result, scope: Scope) -> None:
     read = minutes(scope, result.period)
     if read:
         result.facts |= {
-            "mean": Fact("bpm", mean_bpm(read)),
+            "mean": Fact("bpm", queries.mean_bpm(read)),
             "min": Fact("bpm", min(rate(r, "hr_min_bpm") for r in read)),
             "max": Fact("bpm", max(rate(r, "hr_max_bpm") for r in read)),
         }

@@ -25,7 +25,11 @@ app.add_typer(devices, name="devices")
 
 SecondsOption = Annotated[float, typer.Option("--seconds", min=1, max=120, help="How long to listen.")]
 DeviceArgument = Annotated[str, typer.Argument(metavar="DEVICE", help="Name it was given, or its address.")]
-STYLES = {"streaming": "green", "off_body": "yellow", "searching": "yellow", "starting": "cyan", "connecting": "cyan"}
+STYLES = {
+    "streaming": "green",
+    **dict.fromkeys(("low_battery", "off_body", "searching", "asleep", "out_of_range"), "yellow"),
+    **dict.fromkeys(("starting", "connecting"), "cyan"),
+}
 
 
 @devices.command()
@@ -209,7 +213,9 @@ async def _try(state: Path, device: str, binding: Binding, seconds: float) -> di
         delivery.committed()
         return True
 
-    source = BleSource(state, load(state).ble, offer=throw_away, clock=SystemClock())
+    source = BleSource(
+        state, load(state).ble, offer=throw_away, offer_intervals=lambda intervals: True, clock=SystemClock()
+    )
     source.keep({device: binding}, read_profiles(state))
     try:
         await asyncio.sleep(seconds)

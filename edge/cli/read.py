@@ -185,7 +185,7 @@ def trends(
 def _print_trend(wearer: str, rows: list[dict[str, Any]], start_ns: int, end_ns: int, tz: ZoneInfo) -> None:
     from edge.assistant.localtime import show_duration, show_minute
     from edge.report.braille import plot
-    from edge.store.queries import MINUTE_NS
+    from edge.store import queries
 
     console.print(f"{wearer}: {show_minute(start_ns, tz)} to {show_minute(end_ns, tz)}", style="bold", highlight=False)
     known = [row for row in rows if row["hr_bpm"] is not None]
@@ -194,9 +194,9 @@ def _print_trend(wearer: str, rows: list[dict[str, Any]], start_ns: int, end_ns:
         seen = "nothing recorded and analysed" if not recorded_s else "nothing readable"
         console.print(f"  no heart rate: {seen} in this period", highlight=False)
         return
-    series = [float("nan")] * max(-(-(end_ns - start_ns) // MINUTE_NS), 1)
+    series = [float("nan")] * max(-(-(end_ns - start_ns) // queries.MINUTE_NS), 1)
     for row in known:
-        series[min(max((row["utc_ns"] - start_ns) // MINUTE_NS, 0), len(series) - 1)] = row["hr_bpm"]
+        series[min(max((row["utc_ns"] - start_ns) // queries.MINUTE_NS, 0), len(series) - 1)] = row["hr_bpm"]
     rates = [row["hr_bpm"] for row in known]
     low, high = 10 * int(min(rates) // 10), 10 * int(max(rates) // 10 + 1)
     lines = plot(series, max(console.width - 6, 20), 6, low, high, ascii_only=_ascii_only())
@@ -207,7 +207,7 @@ def _print_trend(wearer: str, rows: list[dict[str, Any]], start_ns: int, end_ns:
     beats = {c: sum(row["beats"].get(c, 0) for row in rows) for c in "NSV"}
     _row(
         table,
-        f"{sum(r['hr_bpm'] * r['readable_s'] for r in known) / max(sum(r['readable_s'] for r in known), 1e-9):.0f}",
+        f"{queries.mean_bpm(known):.0f}",
         f"{min(r['hr_min_bpm'] or r['hr_bpm'] for r in known):.0f}",
         f"{max(r['hr_max_bpm'] or r['hr_bpm'] for r in known):.0f}",
         show_duration(readable_s),
@@ -216,6 +216,8 @@ def _print_trend(wearer: str, rows: list[dict[str, Any]], start_ns: int, end_ns:
         show_duration(sum(row["af_s"] for row in rows)),
     )
     console.print(table)
+    if pulse_s := sum(row["pulse_s"] for row in known):
+        console.print(f"  {show_duration(pulse_s)} of it by a strap without ECG: heart rate only", highlight=False)
 
 
 @app.command()

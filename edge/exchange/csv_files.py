@@ -21,7 +21,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 def write_csv(conn: Connection, wearer: str, start_ns: int, end_ns: int, folder: Path, hide: Disguise) -> list[Path]:
     """Write `events.csv`, `trends.csv`, `beats.csv` and `marks.csv` into `folder`; return them."""
-    devices = {r.id: hide.device(r.device) for r in queries.recordings(conn, wearer)}
+    devices = {r.id: hide.device(r.device) for r in queries.recordings(conn, wearer, ecg_only=False)}
     head = ["wearer", "device"]
 
     def event_rows() -> Iterable[list[Any]]:
@@ -55,6 +55,7 @@ def write_csv(conn: Connection, wearer: str, start_ns: int, end_ns: int, folder:
                 row["rhythm"],
                 round(row["af_s"], 3),
                 *("" if row[name] is None else round(row[name], 2) for name in varies),
+                round(row["pulse_s"], 3),
             ]
 
     def beat_rows() -> Iterable[list[Any]]:
@@ -84,7 +85,11 @@ def write_csv(conn: Connection, wearer: str, start_ns: int, end_ns: int, folder:
         _write(
             folder / "events.csv", [*head, "event", "rule", "severity", *times, "verdict", "evidence"], event_rows()
         ),
-        _write(folder / "trends.csv", [*head, "minute_utc", *rates, *BEAT_CLASSES, *covered, *varies], trend_rows()),
+        _write(
+            folder / "trends.csv",
+            [*head, "minute_utc", *rates, *BEAT_CLASSES, *covered, *varies, "pulse_s"],
+            trend_rows(),
+        ),
         _write(folder / "beats.csv", [*head, "utc", "type", "confidence"], beat_rows()),
         _write(folder / "marks.csv", ["wearer", "event", "kind", "at_utc", "note", "author", "undone"], mark_rows()),
     ]

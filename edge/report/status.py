@@ -108,7 +108,7 @@ def daemon_state(health: dict[str, Any], age_s: float | None) -> tuple[State, st
 
 
 def _wearer(conn: Connection, wearer: queries.Wearer, now_ns: int, running: bool) -> WearerStatus:
-    recordings = queries.recordings(conn, wearer.id)
+    recordings = queries.recordings(conn, wearer.id, ecg_only=False)
     minutes = queries.trends(conn, wearer.id, now_ns - 3600 * NS, now_ns)
     last = minutes[-1] if minutes else None
     devices = [_device(conn, recording, now_ns) for recording in _newest(recordings)]
@@ -131,7 +131,7 @@ def _newest(recordings: list[queries.Recording]) -> list[queries.Recording]:
 def _device(conn: Connection, recording: queries.Recording, now_ns: int) -> dict[str, Any]:
     freshness_s = (now_ns - recording.last_received_ns) / NS
     end_ns = recording.to_utc_ns(recording.end_sample)
-    analysed_ns = queries.analysed_until_ns(conn, recording, HOP_S)
+    analysed_ns = queries.analysed_until_ns(conn, recording, HOP_S) if recording.leads else end_ns
     link = "import"
     if recording.source == "live":
         link = "offline" if freshness_s > LOST_S else "stale" if freshness_s > LATE_S else "online"
@@ -160,6 +160,8 @@ def _wearer_state(devices: list[dict[str, Any]], minutes: list[dict[str, Any]], 
     if "online" not in links:
         return "degraded", "data are late"
     recorded_s = sum(minute["recorded_s"] for minute in minutes)
+    if not recorded_s and any(minute["pulse_s"] for minute in minutes):
+        return "ok", "heart rate only: a strap without ECG"
     if not recorded_s:
         return "unknown", "not analysed yet"
     readable = sum(minute["readable_s"] for minute in minutes) / recorded_s

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
@@ -131,12 +131,16 @@ def find_wearer(conn: Connection, wearer_id: str) -> Wearer:
     raise BadInputError(f"there is no wearer {wearer_id!r}; known: {known}")
 
 
-def recordings(conn: Connection, wearer: str | None = None) -> list[Recording]:
-    """Return recordings with their clock, oldest first; those of one wearer if given."""
+def recordings(conn: Connection, wearer: str | None = None, *, ecg_only: bool = True) -> list[Recording]:
+    """Return recordings with their clock, oldest first; those of one wearer if given.
+
+    Those of straps without ECG (no leads, heartbeats only) are left out unless `ecg_only` is False.
+    """
     statement = select(tables.recording).order_by(tables.recording.c.start_ns, tables.recording.c.id)
     if wearer is not None:
         statement = statement.where(tables.recording.c.wearer == wearer)
-    return [_recording(conn, row) for row in conn.execute(statement.limit(MAX_RECORDINGS)).mappings().all()]
+    rows = conn.execute(statement.limit(MAX_RECORDINGS)).mappings().all()
+    return [_recording(conn, row) for row in rows if row["leads"] or not ecg_only]
 
 
 def find_recording(conn: Connection, recording_id: int) -> Recording:
@@ -240,7 +244,11 @@ def find_finding(conn: Connection, finding_id: str) -> dict[str, Any]:
 def trends(
     conn: Connection, wearer: str, start_ns: int, end_ns: int, limit: int = MAX_TREND_MINUTES
 ) -> list[dict[str, Any]]:
-    """Return the trend minutes of a wearer that overlap [start_ns, end_ns), by time."""
+    """Return the trend minutes of a wearer that overlap [start_ns, end_ns), by time.
+
+    A minute of a strap without ECG (`pulse_s` of it covered by RR intervals, nothing readable) is left out where ECG
+    gives a heart rate for the same time.
+    """
     table = tables.trend
     statement = (
         select(table)
@@ -253,7 +261,22 @@ def trends(
         .order_by(table.c.utc_ns, table.c.recording_id)
         .limit(min(max(limit, 0), MAX_TREND_MINUTES))
     )
-    return [dict(row) for row in conn.execute(statement).mappings()]
+    rows = [dict(row) for row in conn.execute(statement).mappings()]
+    known = [row["utc_ns"] for row in rows if row["hr_bpm"] is not None and not row["pulse_s"]]
+    return [row for row in rows if not row["pulse_s"] or not _is_near(known, row["utc_ns"])]
+
+
+def mean_bpm(minutes: Sequence[Mapping[str, Any]]) -> float:
+    """Return the mean heart rate of trend minutes that have one, each weighted by the time it was read over."""
+    weights = [row["readable_s"] + row["pulse_s"] for row in minutes]
+    rates = [row["hr_bpm"] for row in minutes]
+    return float(np.average(rates, weights=weights if sum(weights) > 0 else None))
+
+
+def _is_near(minutes: Sequence[int], utc_ns: int) -> bool:
+    """Whether an ascending list of minutes has one that overlaps the minute at `utc_ns` by half."""
+    at = bisect_right(minutes, utc_ns - MINUTE_NS // 2)
+    return at < len(minutes) and minutes[at] <= utc_ns + MINUTE_NS // 2
 
 
 def beats(conn: Connection, recording: Recording, start_sample: int, end_sample: int) -> NDArray[np.void]:

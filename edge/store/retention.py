@@ -121,7 +121,7 @@ def expire_embeddings(conn: Connection, before_ns: int) -> int:
 
 def expire_trends(conn: Connection, before_ns: int) -> int:
     """Delete a slice of the beats and trend minutes before `before_ns`."""
-    for recording in queries.recordings(conn):
+    for recording in queries.recordings(conn, ecg_only=False):
         minute = int(_sample_at(recording, before_ns) // (60 * recording.fs_hz))
         gone = 0
         for table in (tables.beats, tables.trend):

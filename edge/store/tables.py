@@ -208,6 +208,7 @@ trend = Table(
     Column("recorded_s", Float, nullable=False),
     Column("rhythm", String(8), nullable=False),
     Column("af_s", Float, nullable=False),
+    Column("pulse_s", Float, nullable=False, server_default="0"),  # covered by a strap's own RR intervals, without ECG
     Column("rmssd_ms", Float),
     Column("sdnn_ms", Float),
 )

@@ -190,8 +190,8 @@ def read_people(conn: Connection) -> list[dict[str, Any]]:
     """Return wearers with their zone, the span of their recordings, and each device's newest recording."""
     people = []
     for wearer in queries.wearers(conn):
-        found = [r for r in queries.recordings(conn, wearer.id) if r.end_sample > 0]
-        newest = {(r.source == "live", r.device): r for r in found}
+        found = [r for r in queries.recordings(conn, wearer.id, ecg_only=False) if r.end_sample > 0]
+        newest = {(r.source == "live", r.device): r for r in found if r.leads}
         devices = sorted(newest.values(), key=lambda r: (r.source == "live", r.last_received_ns), reverse=True)
         people.append(
             {

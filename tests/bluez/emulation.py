@@ -102,7 +102,7 @@ class Bluez:
 
     def __init__(self) -> None:
         self.peripherals: dict[str, Peripheral] = {}
-        self.powered = True
+        self.powered = self.plugged = True
         self.connect_delay_s = 0.05
         self._bus: MessageBus | None = None
         self._known: set[str] = set()
@@ -158,6 +158,20 @@ class Bluez:
                 self.disconnect(peripheral)
             self._scanners.clear()
         self._changed(ADAPTER, "org.bluez.Adapter1", {"Powered": Variant("b", on)})
+
+    def plug(self, there: bool) -> None:
+        """Pull the adapter out, or put it in again: BlueZ forgets its devices."""
+        if not there:
+            self.power(False)
+            for path in list(self._known):
+                self._signal("/", OBJECTS, "InterfacesRemoved", "oas", [path, ["org.bluez.Device1"]])
+            self._known.clear()
+        self.plugged = self.powered = there
+        if there:
+            interfaces = self._objects()[ADAPTER]
+            self._signal("/", OBJECTS, "InterfacesAdded", "oa{sa{sv}}", [ADAPTER, interfaces])
+        else:
+            self._signal("/", OBJECTS, "InterfacesRemoved", "oas", [ADAPTER, ["org.bluez.Adapter1"]])
 
     def disconnect(self, peripheral: Peripheral, *, tell: bool = True) -> None:
         """End a link."""
@@ -316,6 +330,8 @@ class Bluez:
                         sock.close()
 
     def _objects(self) -> dict[str, dict[str, Properties]]:
+        if not self.plugged:
+            return {}
         found: dict[str, dict[str, Properties]] = {
             ADAPTER: {
                 "org.bluez.Adapter1": {

@@ -286,8 +286,10 @@ class RrStrap(Peripheral):
     async def _beat(self) -> None:
         while not self.characteristic(heart_rate.MEASUREMENT).notifies:
             await asyncio.sleep(0.01)
+        at_s = time.monotonic()
         for rr in self.rr_s:
-            await asyncio.sleep(rr / self.speed)
+            at_s += rr / self.speed
+            await asyncio.sleep(max(0.0, at_s - time.monotonic()))
             self.notify(heart_rate.MEASUREMENT, bytes((0x10, round(60 / rr))) + struct.pack("<H", round(rr * 1024)))
 
 

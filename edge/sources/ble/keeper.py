@@ -1,25 +1,12 @@
-"""One device for ever: found, connected, started, watched, and connected again.
-
-| state | meaning |
-|---|---|
-| `searching` | not heard: asleep, out of range, off the body (many straps sleep then), or connected to another phone |
-| `no_bluetooth` | no adapter, adapter off, BlueZ or D-Bus away |
-| `connecting`, `starting` | on the way |
-| `streaming` | data come |
-| `off_body` | connected, the device says that its electrodes are off the body |
-| `refused` | the firmware did not start the stream |
-| `failed` | connection failed or was lost, tried again after a jittered wait |
-| `stopped` | not kept any more |
-"""
+"""One device for ever: found, connected, started, watched, and connected again. `link.py` lists the states."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import structlog
 from bleak import BleakClient
@@ -30,20 +17,19 @@ from edge.sources.ble import heart_rate
 from edge.sources.ble.bindings import Binding
 from edge.sources.ble.drivers import Driver, StartRefusedError, notify
 from edge.sources.ble.frame import FrameError
+from edge.sources.ble.link import BUSY_AFTER, Link, LinkEvent, State, while_streaming, why_away, why_unreachable
 from edge.sources.ble.radio import RADIO_ERRORS, Radio, reason_of
 from edge.sources.ble.session import Session
 
-State = Literal[
-    "searching", "no_bluetooth", "connecting", "starting", "streaming", "off_body", "refused", "failed", "stopped"
-]
 CONNECT_TIMEOUT_S = 15.0
 START_TIMEOUT_S = 15.0
 STOP_TIMEOUT_S = 8.0
 SILENT_S = 10.0
 """A started stream without a frame for this long is taken down and started again."""
 LOOK_S = 0.25
+HEARD_S = 15.0
+"""A device that was heard more recently than this is near."""
 BATTERY_S = 600.0
-MAX_EVENTS = 64
 RETRY = Backoff(first_s=0.25, longest_s=4.0)
 """Short: a strap that is back shall deliver within 5 s."""
 REFUSED_RETRY = Backoff(first_s=2.0, longest_s=30.0)
@@ -60,18 +46,6 @@ class LostError(Exception):
 
 
 LINK_ERRORS: tuple[type[BaseException], ...] = (SilentError, LostError, FrameError, *RADIO_ERRORS)
-
-
-@dataclass(frozen=True, slots=True)
-class LinkEvent:
-    """A change of state."""
-
-    at_ns: int
-    state: State
-    reason: str
-
-    def as_json(self) -> dict[str, Any]:
-        return {"at_ns": self.at_ns, "state": self.state, "reason": self.reason}
 
 
 class Keeper:
@@ -91,16 +65,16 @@ class Keeper:
         self.device = device
         self.binding = binding
         self.session = session
-        self.state: State = "searching"
-        self.reason = ""
+        self.link = Link(utc_ns, self._log)
         self.counters: Counter[str] = Counter(connections=0, failures=0, refusals=0, silences=0, losses=0)
-        self.events: deque[LinkEvent] = deque(maxlen=MAX_EVENTS)
         self.first_samples_s: float | None = None
         """From hearing the device to its first samples, the last time."""
         self._driver = driver
         self._radio = radio
         self._acquire = acquire
-        self._utc_ns = utc_ns
+        self._away = why_away(contact=None, battery=None)
+        self._unreached = 0
+        """Connections in a row that failed to a device that was heard."""
 
     async def run(self) -> None:
         """Keep the device until cancelled; the stream is stopped and the device let go then."""
@@ -116,20 +90,18 @@ class Keeper:
                     self.counters["refusals"] += 1
                     wait_s = REFUSED_RETRY.wait_s(refusals)
                     refusals += 1
-                    self._enter("refused", str(error))
+                    self.link.enter("refused", str(error))
                 except LINK_ERRORS as error:
                     self.counters["failures"] += 1
                     attempt = 0 if self.session.frames > frames else attempt
                     wait_s = RETRY.wait_s(attempt)
                     attempt += 1
-                    self._enter(
-                        "failed", str(error) if isinstance(error, SilentError | LostError) else reason_of(error)
-                    )
+                    self.link.enter(*self._why_failed(error))
                 if self.session.frames > frames:
                     refusals = 0
                 await asyncio.sleep(wait_s)
         finally:
-            self._enter("stopped", "")
+            self.link.enter("stopped", "")
 
     def snapshot(self) -> dict[str, Any]:
         """State and counters for `status`."""
@@ -139,13 +111,11 @@ class Keeper:
             "address": self.binding.address,
             "kind": self.binding.kind,
             "name": self.binding.name,
-            "state": self.state,
-            "reason": self.reason,
+            **self.link.snapshot(),
             "rssi": None if heard is None else heard.rssi,
             "first_samples_s": None if self.first_samples_s is None else round(self.first_samples_s, 2),
             **self.counters,
             **self.session.snapshot(),
-            "events": [event.as_json() for event in list(self.events)[-8:]],
         }
 
     async def _find(self, *, connected: bool) -> BLEDevice:
@@ -154,9 +124,9 @@ class Keeper:
         try:
             while True:
                 if self._radio.problem is not None:
-                    self._enter("no_bluetooth", self._radio.problem)
-                else:
-                    self._enter("searching", "not heard: asleep, out of range, or connected to another device")
+                    self.link.enter("no_bluetooth", self._radio.problem)
+                elif not self._is_within_reach():
+                    self.link.enter(*self._away)
                 done, _ = await asyncio.wait({search}, timeout=1.0)
                 if done:
                     return search.result()
@@ -169,11 +139,14 @@ class Keeper:
         client = BleakClient(device, lambda _: gone.set(), timeout=CONNECT_TIMEOUT_S, bluez=self._radio.client_args)
         try:
             async with self._radio.lock:
-                self._enter("connecting", "")
+                self._unreached += 1
+                if self._unreached <= BUSY_AFTER:
+                    self.link.enter("connecting", "")
                 async with asyncio.timeout(CONNECT_TIMEOUT_S):
                     await client.connect()
             self.counters["connections"] += 1
-            self._enter("starting", "")
+            self._unreached = 0
+            self.link.enter("starting", "")
             self.session.connected()
             frames = self.session.frames
             async with asyncio.timeout(START_TIMEOUT_S):
@@ -181,6 +154,8 @@ class Keeper:
                 await self._driver.start(client, self.session, acquire=self._acquire)
             await self._watch(client, gone, heard_s, frames)
         finally:
+            if self.session.frames or self.session.heart is not None:
+                self._away = why_away(contact=self.session.contact, battery=self.session.battery)
             await self._let_go(client)
             self.session.disconnected()
 
@@ -199,10 +174,8 @@ class Keeper:
                 frames, spoke_s = count, now_s
                 if first:
                     first, self.first_samples_s = False, now_s - heard_s
-            if self.session.contact is False:
-                self._enter("off_body", "the device says that its electrodes are off the body")
-            elif not first:
-                self._enter("streaming", "")
+            if self.session.contact is False or not first:
+                self.link.enter(*while_streaming(contact=self.session.contact, battery=self.session.battery))
             if now_s - spoke_s > SILENT_S and self.session.contact is not False:
                 self.counters["silences"] += 1
                 raise SilentError(f"connected, but nothing came for {SILENT_S:g} s")
@@ -249,11 +222,18 @@ class Keeper:
         if client.is_connected:
             await self._driver.stop(client)
 
-    def _enter(self, state: State, reason: str) -> None:
-        if (state, reason) == (self.state, self.reason) and self.events:
-            return
-        changed = state != self.state or not self.events
-        self.state, self.reason = state, reason
-        if changed:
-            self.events.append(LinkEvent(self._utc_ns(), state, reason))
-            log.info("device", device=self.device, wearer=self.binding.wearer, state=state, reason=reason)
+    def _is_within_reach(self) -> bool:
+        """Whether it was heard a moment ago, and yet several connections failed."""
+        heard = self._radio.seen.get(self.binding.address)
+        return self._unreached >= BUSY_AFTER and heard is not None and time.monotonic() - heard.heard_s < HEARD_S
+
+    def _why_failed(self, error: BaseException) -> tuple[State, str]:
+        if isinstance(error, SilentError | LostError):
+            return "failed", str(error)
+        if not self._unreached:
+            return "failed", reason_of(error)
+        heard = self._radio.seen.get(self.binding.address)
+        return why_unreachable(self._unreached, None if heard is None else heard.rssi, reason_of(error))
+
+    def _log(self, event: LinkEvent) -> None:
+        log.info("device", device=self.device, wearer=self.binding.wearer, state=event.state, reason=event.reason)

@@ -11,8 +11,10 @@ import numpy as np
 
 from edge.chunk import Delivery
 from edge.clock import Clock
+from edge.intervals import Intervals
 from edge.sources.ble.anchor import Anchor
 from edge.sources.ble.frame import Frame, FrameError, Heart, Motion
+from edge.sources.ble.interval_track import IntervalTrack
 from edge.sources.ble.outlet import Outlet
 from edge.sources.ble.placer import Piece, Placer
 from edge.sources.stream import Stream
@@ -34,9 +36,12 @@ class Session:
         *,
         stamped: bool,
         offer: Callable[[Delivery], bool],
+        offer_intervals: Callable[[Intervals], bool],
         soon: Callable[[Callable[[], None]], object],
         queue_s: float,
+        track: IntervalTrack | None = None,
     ) -> None:
+        """`track`: of a device without ECG, whose RR intervals are kept."""
         self.stream = stream
         self.placer = Placer(stream.fs_hz, clock, stamped=stamped)
         self.outlet = Outlet(Anchor(stream), offer, soon, queue_s)
@@ -47,10 +52,14 @@ class Session:
         """Monotonic time of the last frame or heart rate."""
         self.rr_s: deque[float] = deque(maxlen=KEPT_RR)
         self.battery: int | None = None
+        self.dropped_reports = 0
+        """Batches of RR intervals (5 s each) that the store did not take in time."""
         self.gravity_mg: tuple[float, float, float] | None = None
         self.activity_mg: float | None = None
         self.contact: bool | None = None
         self.frames = 0
+        self._track = track
+        self._offer_intervals = offer_intervals
         self._clock = clock
         self._held: list[Piece] = []
 
@@ -61,6 +70,7 @@ class Session:
     def disconnected(self) -> None:
         """A connection has ended: what is held goes out."""
         self._flush()
+        self._keep([] if self._track is None else self._track.end())
         self.contact = None
         self.gravity_mg = self.activity_mg = None
 
@@ -86,6 +96,7 @@ class Session:
         self.heard_s = self._clock.monotonic_s()
         self.contact = heart.contact
         self.rr_s.extend(heart.rr_s)
+        self._keep([] if self._track is None else self._track.take(heart))
 
     def on_battery(self, percent: int) -> None:
         self.battery = percent
@@ -118,6 +129,8 @@ class Session:
             "frames": self.frames,
             "bad": dict(self.bad),
             **placer.counters,
+            **({} if self._track is None else self._track.counters),
+            "dropped_reports": self.dropped_reports,
             "contact": self.contact,
             "battery": self.battery,
             "hr_bpm": None if self.heart is None else self.heart.hr_bpm,
@@ -129,6 +142,11 @@ class Session:
             "commit_ms": outlet.commit_ms(),
             "clock_segments": [epoch.as_json() for epoch in list(placer.epochs)[-4:]],
         }
+
+    def _keep(self, done: list[Intervals]) -> None:
+        for intervals in done:
+            if not self._offer_intervals(intervals):
+                self.dropped_reports += 1
 
     def _flush(self) -> None:
         if not self._held:

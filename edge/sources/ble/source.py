@@ -13,9 +13,11 @@ from edge.chunk import Delivery
 from edge.clock import Clock
 from edge.config import Ble
 from edge.errors import BadInputError
+from edge.intervals import Intervals
 from edge.sources.ble.bindings import Binding, read_bindings, read_profiles
 from edge.sources.ble.drivers import KINDS, driver_of
 from edge.sources.ble.generic import Profile
+from edge.sources.ble.interval_track import IntervalTrack
 from edge.sources.ble.keeper import Keeper
 from edge.sources.ble.radio import Radio
 from edge.sources.ble.session import Session
@@ -29,11 +31,20 @@ log = structlog.get_logger(__name__)
 class BleSource:
     """Keeps every device of `devices.toml` and hands its chunks to `offer`; without one, BlueZ is left alone."""
 
-    def __init__(self, state: Path, settings: Ble, *, offer: Callable[[Delivery], bool], clock: Clock) -> None:
-        """`offer` takes a delivery or returns False if it cannot now; it is called on the event loop."""
+    def __init__(
+        self,
+        state: Path,
+        settings: Ble,
+        *,
+        offer: Callable[[Delivery], bool],
+        offer_intervals: Callable[[Intervals], bool],
+        clock: Clock,
+    ) -> None:
+        """`offer` and `offer_intervals` take something or return False if they cannot now; on the event loop."""
         self._state = state
         self._settings = settings
         self._offer = offer
+        self._offer_intervals = offer_intervals
         self._clock = clock
         self._radio = Radio(settings.adapter)
         self._keepers: dict[str, tuple[Keeper, asyncio.Task[None]]] = {}
@@ -78,6 +89,13 @@ class BleSource:
             "devices": {device: keeper.snapshot() for device, (keeper, _) in self._keepers.items()},
         }
 
+    def why_away(self, wearer: str, device: str) -> dict[str, str]:
+        """Return what is known of why no data came from a device the last time; nothing for one not bound here."""
+        if not self.owns(wearer, device):
+            return {}
+        away = self._keepers[device][0].link.away
+        return {} if away is None else {"link": away[0], "link_reason": away[1]}
+
     def batteries(self) -> list[tuple[str, str, int]]:
         """Return (wearer, device, percent) of every device that has said it."""
         found = [(keeper, keeper.session.battery) for keeper, _ in self._keepers.values()]
@@ -103,8 +121,10 @@ class BleSource:
             self._clock,
             stamped=driver.stamped,
             offer=self._offer,
+            offer_intervals=self._offer_intervals,
             soon=asyncio.get_running_loop().call_soon_threadsafe,
             queue_s=self._settings.queue_s,
+            track=None if driver.has_ecg else IntervalTrack(binding.wearer, device, self._clock),
         )
         acquire = self._settings.acquire_notify
         return Keeper(device, binding, driver, session, self._radio, acquire=acquire, utc_ns=self._clock.utc_ns)
