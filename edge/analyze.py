@@ -85,7 +85,7 @@ class Analyzer:
         latest: dict[str, Finding] = {}
         rhythm_s = 0.0
         hops = hops_in(record.fs_hz, record.n)
-        for scores in self._scored(record, hops):
+        for scores in self.scored(record, hops):
             at = time.perf_counter()
             for hop in scores:
                 self._add(analysis, latest, session.feed(hop), hop.k)
@@ -102,7 +102,7 @@ class Analyzer:
         }
         return analysis
 
-    def _scored(self, record: Record, hops: int) -> Iterator[list[HopScores]]:
+    def scored(self, record: Record, hops: int) -> Iterator[list[HopScores]]:
         """Yield the scores of consecutive blocks, scored by the workers a few blocks ahead of the reader."""
         read = _reader(record.samples)
 
