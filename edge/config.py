@@ -171,6 +171,17 @@ class Encoder(Section):
     """JSON card of the weights, or the ONNX file beside it; none: the one that is shipped."""
 
 
+class Quiet(Section):
+    """Hours in which only what is severe is told; the rest is told when they are over. Critical events always are."""
+
+    start: Annotated[str, StringConstraints(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")] = "22:00"
+    """Wall time in the wearer's time zone, HH:MM."""
+    end: Annotated[str, StringConstraints(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")] = "07:00"
+    """Wall time in the wearer's time zone, HH:MM; before `start`: on the next day."""
+    min_severity: Severity = "critical"
+    """Least severity that is told meanwhile."""
+
+
 class Alerts(Section):
     """Who is told what, and when."""
 
@@ -180,6 +191,11 @@ class Alerts(Section):
     """An event not delivered within this many seconds of being told is dropped, here and in the broker."""
     update_interval_s: Annotated[float, Field(ge=0, le=86400)] = 60.0
     """Least seconds between two `update` messages of one event; a rise in severity is told at once."""
+    cooldown_s: Annotated[float, Field(ge=0, le=86400)] = 300.0
+    """After an event is told, another one of its rule that begins within this many seconds of signal time is held,
+    unless it is critical or more severe; told if it lasts longer than that. 0: none is."""
+    quiet: Quiet | None = None
+    """Quiet hours of every wearer that has none of their own, e.g. `[alerts.quiet]`."""
     late_after_s: Annotated[float, Field(ge=1, le=86400)] = 300.0
     """News told more than this many seconds after its samples were taken is marked `late`."""
     state_interval_s: Annotated[float, Field(ge=0.1, le=60)] = 1.0
@@ -190,6 +206,8 @@ class Alerts(Section):
     """A link without data for this many seconds is offline and told as `link_lost`."""
     recording_stopped_s: Annotated[float, Field(ge=1, le=30 * 86400)] = 1800.0
     """A device without data for this many seconds is told as `recording_stopped`."""
+    gateway_down_s: Annotated[float, Field(ge=10, le=86400)] = 60.0
+    """A gateway that was away for longer than this tells it as `gateway_down` when it is back."""
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
@@ -205,6 +223,8 @@ class Wearer(Section):
     """IANA time zone the wearer lives in; none: the gateway's."""
     min_severity: Severity | None = None
     """Overrides `alerts.min_severity` for this wearer."""
+    quiet: Quiet | None = None
+    """Quiet hours of this wearer, e.g. `[wearers.anna.quiet]`; none: those of `[alerts.quiet]`."""
     rules: RuleOverrides = {}
     """Thresholds of this wearer, over those of `[rules]`: one table per rule, e.g. `[wearers.anna.rules.pause]`."""
 
@@ -212,6 +232,17 @@ class Wearer(Section):
     @classmethod
     def _timezone(cls, name: str | None) -> str | None:
         return None if name is None else _known_timezone(name)
+
+
+class HomeAssistant(Section):
+    """Discovery by Home Assistant: its MQTT integration then shows every wearer as a device."""
+
+    enabled: bool = False
+    """Publish discovery messages; they carry the names of wearers to whoever may read the prefix."""
+    prefix: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*$", max_length=64)] = (
+        "homeassistant"
+    )
+    """Discovery prefix set in Home Assistant."""
 
 
 class Assistant(Section):
@@ -309,6 +340,7 @@ class Config(BaseSettings):
     alerts: Alerts = Alerts()
     wearers: dict[Identifier, Wearer] = {}
     """One table per person, e.g. `[wearers.anna]`; a wearer without a table gets the defaults."""
+    home_assistant: HomeAssistant = HomeAssistant()
     assistant: Assistant = Assistant()
     web: Web = Web()
     retention: Retention = Retention()
@@ -330,6 +362,11 @@ class Config(BaseSettings):
         """IANA time zone of a wearer."""
         own = self.wearers.get(wearer)
         return own.timezone if own is not None and own.timezone is not None else self.gateway.timezone
+
+    def quiet(self, wearer: str) -> Quiet | None:
+        """Quiet hours of a wearer, None without."""
+        own = self.wearers.get(wearer)
+        return own.quiet if own is not None and own.quiet is not None else self.alerts.quiet
 
     def rules_of(self, wearer: str) -> Rules:
         """Thresholds for a wearer. Raises `BadInputError` naming what no rule knows or allows."""

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from edge.config import Config, Wearer
+from edge.config import Config, Quiet, Wearer
 
 INTRO = """# Configuration
 
@@ -44,7 +44,10 @@ min_severity = "urgent"
 def reference() -> str:
     """Return docs/config.md."""
     parts = [INTRO]
-    tables = {name: field.annotation for name, field in Config.model_fields.items()} | {"wearers": Wearer}
+    tables = {name: field.annotation for name, field in Config.model_fields.items()} | {
+        "wearers": Wearer,
+        "alerts.quiet": Quiet,
+    }
     for name, table in tables.items():
         title = {"wearers": "wearers.ID", "rules": "rules.NAME"}.get(name, name)
         if not (isinstance(table, type) and issubclass(table, BaseModel)):
@@ -77,6 +80,8 @@ def _row(key: str, field: FieldInfo, property_: dict[str, Any]) -> str:
 def _type(property_: dict[str, Any]) -> str:
     if "anyOf" in property_:
         return _type(next(kind for kind in property_["anyOf"] if kind.get("type") != "null"))
+    if "$ref" in property_:
+        return "table"
     if "enum" in property_:
         return ", ".join(property_["enum"])
     if property_.get("format") == "path":

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import signal
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -24,13 +22,12 @@ from sqlalchemy import Connection, select
 
 from edge import __version__, sdnotify, wearers
 from edge.alerts.battery import Battery
-from edge.alerts.policy import Recorded
-from edge.alerts.publisher import Publisher
 from edge.alerts.state import Board
 from edge.chunk import Delivery
 from edge.clock import Clock, SystemClock
 from edge.config import Config
 from edge.control import ControlServer
+from edge.desk import Desk
 from edge.errors import AnyecgError, BadInputError
 from edge.gateway import Gateway
 from edge.importing import import_record
@@ -56,8 +53,6 @@ CLOCK_S = 10.0
 """How long a recording's clock segments are remembered for the picture of its wearer."""
 DRAIN_S = 8.0
 """How long a graceful stop waits for commits, and for analysis; systemd gives 30 s in all."""
-MAX_UNTOLD = 1000
-"""Messages about links and batteries that wait for a database that refuses; the oldest go first."""
 STUCK_S = 60.0
 """One batch of analysis may take so long before the watchdog is no longer fed."""
 
@@ -77,8 +72,9 @@ class Daemon:
         self._tasks: set[asyncio.Task[None]] = set()
         self._gateway = Gateway(state, config, self._clock)
         self._reanalysis = Reanalysis(self._gateway)
-        self._board = Board(config, self._clock, wake=self._wake)
-        self._publisher = Publisher(config, self._clock, self._gateway.reader, self._gateway.writer.submit)
+        self._board = Board(config, self._clock, wake=self._wake, silenced=lambda wearer: self._desk.silenced(wearer))
+        self._desk = Desk(self._gateway, self._board)
+        self._publisher = self._desk.publisher
         self._source = MqttSource(config.mqtt, gateway=config.gateway.id, offer=self._offer, clock=self._clock)
         self._ble = BleSource(
             state, config.ble, offer=self._admit, offer_intervals=self._admit_intervals, clock=self._clock
@@ -90,19 +86,18 @@ class Daemon:
             "import": self._import,
             "reanalyze": self._reanalyze,
             "reanalyze_progress": self._reanalyze_progress,
-            "mark": self._mark,
+            "mark": self._desk.mark,
+            "alerts_test": self._desk.test,
             "state": self._wearer_states,
             "devices": self._reload_devices,
             "wearers": self._wearers,
         }
         self._control = ControlServer(state, commands)
-        self._states: dict[str, dict[str, Any]] = {}
         self._routes = self._load_routes()
         self._gateway.on_analysed = self._analysed
         self._gateway.analyst.on_changed = self._board.changed
         self._gateway.on_stored = self._stored
         self._recordings: dict[int, tuple[queries.Recording, float]] = {}
-        self._untold: list[outbox.Message] = []
         self._contact: dict[tuple[str, str], bool | None] = {}
 
     async def run(self) -> None:
@@ -110,7 +105,7 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._stop.set)
         self._restore_board()
-        self._publisher.start()
+        await self._desk.open()
         self._source.start()
         self._ble.start()
         async with self._control, asyncio.TaskGroup() as group:
@@ -118,6 +113,7 @@ class Daemon:
                 group.create_task(self._gateway.analyse(), name="analyse"),
                 group.create_task(self._decide(), name="decide"),
                 group.create_task(self._tick(), name="tick"),
+                group.create_task(self._desk.release(), name="release"),
                 group.create_task(self._report(), name="report"),
                 group.create_task(self._storage.run(), name="storage"),
             ]
@@ -137,6 +133,9 @@ class Daemon:
             for worker in workers:
                 worker.cancel()
         await asyncio.to_thread(self._publisher.stop)
+        now_ns = self._clock.utc_ns()
+        with contextlib.suppress(AnyecgError):
+            self._gateway.writer.submit(lambda conn: write_health(conn, {"stopped": now_ns}, now_ns)).result()
         self._gateway.close()
         log.info("stopped")
 
@@ -240,13 +239,8 @@ class Daemon:
             update = self._board.tick()
             for recording, change in update.silences:
                 change.row["evidence"] |= self._ble.why_away(recording.wearer, recording.device)
-            for topic, payload in update.states:
-                self._publisher.retain(topic, payload)
-                document = json.loads(payload)
-                self._states[document["wearer"]] = document
-            self._untold += self._messages([*update.silences, *self._batteries()])
-            if self._untold:
-                await self._tell()
+            self._desk.show(update.states)
+            await self._desk.tell([*update.silences, *self._batteries()])
             self._tick_now.clear()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(TICK_S):
@@ -261,29 +255,11 @@ class Daemon:
             if recording is None:
                 continue
             now_ns = self._clock.utc_ns()
+            self._board.battery(wearer, device, percent)
             change = self._battery.report(recording, percent, sample=recording.end_sample, now_ns=now_ns)
             if change is not None:
-                self._board.changed(recording, [change])
                 found.append((recording, change))
         return found
-
-    def _messages(self, silences: Sequence[tuple[Recorded, Change]]) -> list[outbox.Message]:
-        now_ns = self._clock.utc_ns()
-        tell = self._gateway.teller.messages
-        return [message for recording, change in silences for message in tell(recording, [change], now_ns)]
-
-    async def _tell(self) -> None:
-        """Put what the rooms above the database have to say into the outbox; what it refuses is tried again."""
-        messages, now_ns = list(self._untold), self._clock.utc_ns()
-        try:
-            job = self._gateway.writer.submit(lambda conn: outbox.add(conn, messages, now_ns=now_ns))
-            self._gateway.dropped_messages += await asyncio.wrap_future(job)
-        except AnyecgError as error:
-            log.warning("not told yet", messages=len(messages), error=str(error))
-            del self._untold[:-MAX_UNTOLD]
-            return
-        del self._untold[: len(messages)]
-        self._publisher.notify()
 
     async def _report(self) -> None:
         """Leave fresh figures for `status`, and feed the watchdog while real work progresses."""
@@ -378,7 +354,7 @@ class Daemon:
             if sending:
                 raise BadInputError(f"{', '.join(sending)} of {wearer} still sends: take it off, or assign it first")
             await asyncio.to_thread(gateway.analyst.forget, mine)
-            self._publisher.forget(wearer)
+            self._desk.forget(wearer)
             self._board.forget(wearer)
             folder = self._config.backup.folder
             erase = partial(wearers.forget, gateway.writer, self._state, folder, wearer=wearer, now_ns=now_ns)
@@ -392,9 +368,8 @@ class Daemon:
             done = await asyncio.wrap_future(gateway.writer.submit(change))
         if action in ("rename", "forget"):
             await asyncio.to_thread(gateway.analyst.forget, mine)
-            self._publisher.forget(wearer)
+            self._desk.forget(wearer)
             self._board.forget(wearer)
-            self._states.pop(wearer, None)
             if action == "rename":
                 self._restore_board()
                 gateway.analyst.resume()
@@ -408,28 +383,30 @@ class Daemon:
         await self._ble.reload()
         return done
 
-    async def _mark(self, request: dict[str, Any]) -> dict[str, Any]:
-        now_ns = self._clock.utc_ns()
-        return await asyncio.wrap_future(self._gateway.writer.submit(lambda conn: marks.perform(conn, request, now_ns)))
-
     async def _wearer_states(self, _request: dict[str, Any]) -> dict[str, Any]:
-        return self._states
+        return self._desk.states
 
     def _restore_board(self) -> None:
         """Show each wearer as the last daemon left it, until its device speaks."""
         with self._gateway.reader.connect() as conn:
             for recording in queries.recordings(conn, ecg_only=False):
-                opened = conn.execute(
-                    select(tables.finding).where(
-                        tables.finding.c.recording_id == recording.id,
-                        tables.finding.c.state == "open",
-                        tables.finding.c.superseded_by.is_(None),
-                    )
-                ).mappings()
+                opened = [
+                    dict(row) | {"said": marks.said(conn, row["id"])}
+                    for row in conn.execute(
+                        select(tables.finding).where(
+                            tables.finding.c.recording_id == recording.id,
+                            tables.finding.c.state == "open",
+                            tables.finding.c.superseded_by.is_(None),
+                        )
+                    ).mappings()
+                ]
+                for row in opened:
+                    if row["rule"] == "battery_low":
+                        self._battery.restore(recording, row)
                 self._board.restore(
                     recording,
                     next_sample=recording.end_sample,
                     last_sample_ns=recording.to_utc_ns(max(recording.end_sample - 1, 0)),
                     received_ns=recording.last_received_ns,
-                    open_findings=[dict(row) for row in opened],
+                    open_findings=opened,
                 )

@@ -133,4 +133,4 @@ class Gateway:
 
     def _tell(self, conn: Connection, recording: Recording, changes: Sequence[Change]) -> None:
         now_ns = self.clock.utc_ns()
-        self.dropped_messages += outbox.add(conn, self.teller.messages(recording, changes, now_ns), now_ns=now_ns)
+        self.dropped_messages += outbox.add(conn, self.teller.messages(conn, recording, changes, now_ns), now_ns=now_ns)

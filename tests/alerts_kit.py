@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
 import threading
 import time
@@ -14,11 +15,13 @@ from typing import Any
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine, create_engine, insert
+from sqlalchemy.dialects.sqlite import insert as upsert
 
+from edge.alerts.policy import Teller
 from edge.config import Config, Gateway, Mqtt
 from edge.rhythm.events import finding_id
-from edge.store import outbox
+from edge.store import outbox, tables
 from edge.store.database import open_readonly
 from edge.store.findings import Change
 from edge.store.outbox import Message
@@ -56,6 +59,48 @@ def change(kind: str = "new", **values: Any) -> Change:
         "analysis_id": 1,
     }
     return Change(kind, row | values)  # type: ignore[arg-type]
+
+
+@contextmanager
+def findings_store(recording: Recording | None = None, timezone: str = "UTC") -> Iterator[Connection]:
+    """A database in memory with one wearer and one recording, in a transaction."""
+    recording = recording or Recording()
+    engine = create_engine("sqlite://")
+    tables.metadata.create_all(engine)
+    with engine.begin() as conn:
+        conn.execute(insert(tables.wearer).values(id=recording.wearer, timezone=timezone, created_ns=0))
+        add_recording(conn, recording)
+        version = dict.fromkeys(("encoder", "weights_sha256", "rules_hash", "code_version", "provider"), "")
+        conn.execute(insert(tables.analysis).values(**version, created_ns=0))
+        yield conn
+    engine.dispose()
+
+
+def add_recording(conn: Connection, recording: Recording) -> None:
+    conn.execute(
+        insert(tables.recording).values(
+            key=recording.key,
+            wearer=recording.wearer,
+            device=recording.device,
+            leads=["I"],
+            fs_hz=recording.fs_hz,
+            uv_per_lsb=[1.0],
+            source=recording.source,
+            start_ns=START_NS - 4_000_000_000,
+            end_sample=1_000_000,
+            last_received_ns=START_NS,
+        )
+    )
+
+
+def tell(
+    conn: Connection, teller: Teller, what: Change, now_ns: int, recording: Recording | None = None
+) -> list[dict[str, Any]]:
+    """Write a finding as it now stands, and return the events that came of it."""
+    row = {name: value for name, value in what.row.items() if name in tables.finding.c}
+    row = {"opened_k": 0, "told_k": 0} | row
+    conn.execute(upsert(tables.finding).values(row).on_conflict_do_update(index_elements=["id"], set_=row))
+    return [json.loads(m.payload) for m in teller.messages(conn, recording or Recording(), [what], now_ns)]
 
 
 def settings(url: str, **mqtt_values: Any) -> Config:

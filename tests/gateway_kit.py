@@ -19,6 +19,8 @@ import numpy as np
 import paho.mqtt.client as mqtt
 from numpy.typing import NDArray
 from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
 from sqlalchemy import Connection
 
 from broker.mosquitto import Mosquitto
@@ -53,12 +55,14 @@ SEVERE = ("advisory", "urgent", "critical")
 class Daemon:
     """`anyecg run` as a process of its own."""
 
-    def __init__(self, state: Path, url: str, wrap: Sequence[str] = ()) -> None:
+    def __init__(self, state: Path, url: str, wrap: Sequence[str] = (), config: str = "") -> None:
         self.state = state
         self.wrap = list(wrap)
         self.process: subprocess.Popen[bytes] | None = None
         state.mkdir(parents=True, exist_ok=True)
-        (state / "config.toml").write_text(f'[gateway]\nid = "test"\n[mqtt]\nurl = "{url}"\n')
+        (state / "config.toml").write_text(
+            f'[gateway]\nid = "test"\n[mqtt]\nurl = "{url}"\n[alerts]\ncooldown_s = 0\n{config}'
+        )
 
     def __enter__(self) -> Daemon:
         return self
@@ -245,18 +249,30 @@ def assert_same_as_batch(state: Path, record: Record, *, same_ids: bool = True) 
 
 
 class Listener:
-    """A subscriber with a persistent session; keeps every event message in the order of arrival."""
+    """A subscriber; keeps every event message in the order of arrival. With `session_s` its session outlives it."""
 
-    def __init__(self, broker: Mosquitto) -> None:
+    def __init__(self, broker: Mosquitto, session_s: int = 0) -> None:
         self.messages: list[dict[str, Any]] = []
+        self.expiries: list[int] = []
+        """What was left of each message's life, in seconds."""
+        self._session_s = session_s
+        self.reconnect(broker)
+
+    def reconnect(self, broker: Mosquitto) -> None:
         ready = threading.Event()
         self._client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id="listener", protocol=mqtt.MQTTv5)
         self._client.on_connect = lambda client, *_: client.subscribe("anyecg/v1/+/+/events", qos=1)
         self._client.on_subscribe = lambda *_: ready.set()
-        self._client.on_message = lambda _c, _d, message: self.messages.append(json.loads(message.payload))
-        self._client.connect("127.0.0.1", broker.port)
+        self._client.on_message = self._on_message
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        properties.SessionExpiryInterval = self._session_s
+        self._client.connect("127.0.0.1", broker.port, clean_start=not self._session_s, properties=properties)
         self._client.loop_start()
         assert ready.wait(10)
+
+    def _on_message(self, _client: Any, _data: Any, message: mqtt.MQTTMessage) -> None:
+        self.expiries.append(getattr(message.properties, "MessageExpiryInterval", 0))
+        self.messages.append(json.loads(message.payload))
 
     def latest(self) -> dict[str, dict[str, Any]]:
         """The highest revision of each id: what a subscriber that follows the rule sees."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from edge.alerts.policy import Recorded
@@ -14,10 +15,15 @@ SEVERITY: Severity = "advisory"
 
 
 class Battery:
-    """Remembers which batteries were told to be low; after a restart of the gateway a low one is told again."""
+    """Remembers which batteries are low."""
 
     def __init__(self) -> None:
         self._low: dict[tuple[str, str], dict[str, Any]] = {}
+
+    def restore(self, recording: Recorded, row: Mapping[str, Any]) -> None:
+        """Take over an open `battery_low` of the store at the gateway's start."""
+        key = (recording.wearer, recording.device)
+        self._low[key] = {"id": row["id"], "sample": row["start_sample"], "ns": row["start_ns"]}
 
     def report(self, recording: Recorded, percent: int, *, sample: int, now_ns: int) -> Change | None:
         """Return what a level in percent opens or ends, None if it is no news.

@@ -6,7 +6,7 @@ used once: its message ids can never be taken for those of another connection.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
+from edge.alerts.commands import Received, Reply
 from edge.config import Mqtt
 from edge.store.outbox import Message
 
@@ -24,7 +25,8 @@ CONNECT_TIMEOUT_S = 10.0
 
 REFUSALS = frozenset({"Bad user name or password", "Not authorized", "Bad authentication method", "Banned"})
 """CONNACK reasons that only a person can cure."""
-UNSUPPORTED = "Unsupported protocol version"
+NOBODY = "No matching subscribers"
+"""PUBACK reason of a message that was taken, but that nobody is subscribed to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +58,11 @@ class Confirmed:
     mid: int
     failure: str | None
     """Reason it was not taken, None if it was."""
+    heard: bool | None = None
+    """Whether anybody is subscribed to it; None: the broker does not say (MQTT 3.1.1)."""
 
 
-Happening = Connected | Refused | Closed | Confirmed
+Happening = Connected | Refused | Closed | Confirmed | Received
 
 
 class Connection:
@@ -95,6 +99,7 @@ class Connection:
         client.on_connect_fail = self._on_connect_fail
         client.on_disconnect = self._on_disconnect
         client.on_publish = self._on_publish
+        client.on_message = self._on_message
         self._client = client
         client.connect(settings.host, settings.port, keepalive=settings.keepalive_s, **self._clean_start())
         client.loop_start()
@@ -107,6 +112,18 @@ class Connection:
             properties.MessageExpiryInterval = max(1, -(-(message.expires_ns - now_ns) // 1_000_000_000))
         info = self._client.publish(message.topic, message.payload, qos=1, retain=message.retain, properties=properties)
         return info.mid
+
+    def reply(self, reply: Reply) -> None:
+        """Send an answer with QoS 1; nobody waits for its confirmation."""
+        properties = None
+        if self._is_v5 and reply.correlation is not None:
+            properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+            properties.CorrelationData = reply.correlation
+        self._client.publish(reply.topic, reply.payload, qos=1, properties=properties)
+
+    def subscribe(self, topics: Sequence[str]) -> None:
+        """Take messages of these topic filters with QoS 1, as `Received`."""
+        self._client.subscribe([(topic, 1) for topic in topics])
 
     def close(self) -> None:
         """End the connection without a will; nothing is reported afterwards."""
@@ -141,7 +158,19 @@ class Connection:
     def _on_publish(
         self, client: mqtt.Client, data: Any, mid: int, code: ReasonCode, properties: Properties | None
     ) -> None:
-        self._report(self, Confirmed(mid, code.getName() if code.is_failure else None))
+        heard = code.getName() != NOBODY if self._is_v5 else None
+        self._report(self, Confirmed(mid, code.getName() if code.is_failure else None, heard))
+
+    def _on_message(self, client: mqtt.Client, data: Any, message: mqtt.MQTTMessage) -> None:
+        properties = message.properties
+        received = Received(
+            topic=message.topic,
+            payload=bytes(message.payload),
+            retain=message.retain,
+            response_topic=getattr(properties, "ResponseTopic", None),
+            correlation=getattr(properties, "CorrelationData", None),
+        )
+        self._report(self, received)
 
 
 def _ignore(connection: Connection, happening: Happening) -> None:

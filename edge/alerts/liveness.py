@@ -1,7 +1,7 @@
 """Whether a device still delivers, judged by the injected clock; `link_lost` and `recording_stopped` as events.
 
-Their identity is the recording and the first sample that is missing, so a restarted gateway that tells the same
-silence again uses the same id and revision. Their times are the gateway's wall clock: a link has no sample time.
+Their identity is the recording and the first sample that is missing, so a restarted gateway finds the silence that it
+told before in the store. Their times are the gateway's wall clock: a link has no sample time.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ import queue
 import threading
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -33,6 +33,7 @@ from sqlalchemy import Engine
 
 from edge import __version__
 from edge.alerts.backoff import Backoff
+from edge.alerts.commands import Received, Reply
 from edge.alerts.connection import (
     CONNECT_TIMEOUT_S,
     REFUSALS,
@@ -60,6 +61,9 @@ FALLBACK_S = 3.0
 """How long MQTT 5 waits for an answer before 3.1.1 is tried: amqtt says nothing to a CONNECT 5 that has a will."""
 STEADY_S = 10.0
 """A connection that lasted so long was a good one: the next failure starts with a short wait."""
+MAX_REPLIES = 100
+"""Answers to commands that wait for the connection; the oldest goes first."""
+MAX_UNHEARD = 100
 STOP_S = 2.0
 """How long a graceful stop waits for the broker to confirm the last message."""
 
@@ -87,6 +91,10 @@ class PublisherStatus:
     in_flight: int = 0
     held: dict[str, str] = field(default_factory=dict)
     """Topic → why the broker does not take it."""
+    unheard: tuple[str, ...] = ()
+    """Topics of events that the broker took last with nobody subscribed to them."""
+    received: int = 0
+    """Messages for the gateway: commands, Home Assistant's birth."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +126,25 @@ class Publisher:
         *,
         backoff: Backoff = Backoff(),  # noqa: B008 (frozen)
         refused_s: float = 30.0,
+        subscribe: Sequence[str] = (),
+        on_message: Callable[[Received], None] = lambda message: None,
     ) -> None:
-        """`reader` gives connections that read the outbox; `submit` runs a job in the writer's transaction."""
+        """Make a publisher that does nothing before `start`.
+
+        Args:
+            config: whole configuration.
+            clock: decides expiry.
+            reader: gives connections that read the outbox.
+            submit: runs a job in the writer's transaction.
+            backoff: how long it waits before it connects again.
+            refused_s: the same when the broker refuses the credentials.
+            subscribe: topic filters of messages for the gateway.
+            on_message: called with each of them, on the publisher's thread.
+        """
+        self._subscribe = list(subscribe)
+        self._on_message = on_message
+        self._replies: deque[Reply] = deque(maxlen=MAX_REPLIES)
+        self._unheard: OrderedDict[str, None] = OrderedDict()
         self._config = config
         self._clock = clock
         self._reader = reader
@@ -176,10 +201,18 @@ class Publisher:
         for topic in topics:
             self.retain(topic, "")
 
+    def reply(self, reply: Reply) -> None:
+        """Send an answer once; it is lost if the connection is."""
+        self._replies.append(reply)
+        self.notify()
+
     @property
     def status(self) -> PublisherStatus:
         return replace(
-            self._status, in_flight=len(self._in_flight), held={t: h.reason for t, h in list(self._held.items())}
+            self._status,
+            in_flight=len(self._in_flight),
+            held={t: h.reason for t, h in list(self._held.items())},
+            unheard=tuple(self._unheard),
         )
 
     # --- connecting -------------------------------------------------------------------------------------------
@@ -270,12 +303,17 @@ class Publisher:
         self._held.clear()
         self._notified.clear()
         self._rewind()
+        self._replies.clear()
+        if self._subscribe:
+            connection.subscribe(self._subscribe)
         online = self._status_message("online", "")
         with self._states_lock:
             self._states[online.topic] = online.payload
             self._dirty = OrderedDict.fromkeys([online.topic, *self._states])
         while not self._stopping.is_set():
             self._settle()
+            while self._replies:
+                connection.reply(self._replies.popleft())
             self._send_states(connection, window)
             self._send_rows(connection, window)
             why = self._handle(connection, self._wait_s())
@@ -292,6 +330,9 @@ class Publisher:
                 return f"connection lost: {happening.reason}"
             if isinstance(happening, Confirmed):
                 self._confirm(happening)
+            if isinstance(happening, Received):
+                self._status = replace(self._status, received=self._status.received + 1)
+                self._on_message(happening)
             if self._notified.is_set():
                 self._notified.clear()
                 self._more = True
@@ -320,6 +361,11 @@ class Publisher:
         else:
             self._settled.add(sent.row_id)
             self._status = replace(self._status, confirmed=self._status.confirmed + 1)
+            self._unheard.pop(sent.topic, None)
+            if answer.heard is False:
+                self._unheard[sent.topic] = None
+                if len(self._unheard) > MAX_UNHEARD:
+                    self._unheard.popitem(last=False)
 
     def _send_states(self, connection: Connection, window: int) -> None:
         busy = {sent.topic for sent in self._in_flight.values() if sent.row_id is None} | self._blocked()

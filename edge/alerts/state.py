@@ -1,4 +1,4 @@
-"""The retained state of each wearer: link, contact, heart rate, rhythm, quality, open events, freshness.
+"""The retained state of each wearer: link, contact, heart rate, rhythm, open events, freshness, what is not alerted.
 
 At most one message per wearer and `state_interval_s`, except that an event that opens, ends or gets worse is shown
 at once, and one every `HEARTBEAT_S` even if nothing changes. What is not known is null: heart rate and rhythm vanish
@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from edge.alerts.liveness import LINKS, Link, Pulse, link_of
 from edge.alerts.policy import Recorded
 from edge.alerts.topics import SCHEMA, dump, iso, state_topic
+from edge.alerts.unalerted import below_severity, unseen
 from edge.clock import Clock
 from edge.config import Config
 from edge.rhythm.events import SEVERITIES, Current
@@ -24,6 +25,7 @@ HEARTBEAT_S = 60.0
 READING_S = 15.0
 """A window needs 5 s after its first sample; an older reading means that analysis is behind."""
 MAX_OPEN_SHOWN = 32
+MAX_NOT_ALERTED = 32
 MAX_OPEN_KEPT = 256
 """Per wearer; the oldest is forgotten first (the store keeps it)."""
 
@@ -45,12 +47,15 @@ class _Device:
     current: Current | None = None
     current_s: float = 0.0
     link: Link = "offline"
+    battery_percent: int | None = None
 
 
 @dataclass(slots=True)
 class _Wearer:
     devices: dict[str, _Device] = field(default_factory=dict)
     open: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    said: dict[str, str | None] = field(default_factory=dict)
+    """What people said of open events: "ack" or "false"."""
     dirty: bool = True
     at_once: bool = True
     written_s: float | None = None
@@ -59,8 +64,22 @@ class _Wearer:
 class Board:
     """Gathers what is known of every wearer; any thread may report, the daemon's loop ticks."""
 
-    def __init__(self, config: Config, clock: Clock, wake: Callable[[], None] = lambda: None) -> None:
-        """`wake` is called, from the reporting thread, when a tick is wanted at once."""
+    def __init__(
+        self,
+        config: Config,
+        clock: Clock,
+        wake: Callable[[], None] = lambda: None,
+        silenced: Callable[[str], list[dict[str, Any]]] = lambda wearer: [],
+    ) -> None:
+        """Make an empty board.
+
+        Args:
+            config: whole configuration.
+            clock: decides freshness.
+            wake: called, from the reporting thread, when a tick is wanted at once.
+            silenced: what people have silenced for a wearer (`edge.alerts.unalerted`).
+        """
+        self._silenced = silenced
         self._config = config
         self._clock = clock
         self._wake = wake
@@ -154,6 +173,22 @@ class Board:
             wearer.devices.pop(device_id, None)
             wearer.dirty = wearer.at_once = True
 
+    def battery(self, wearer_id: str, device_id: str, percent: int) -> None:
+        """Note the level of a device's battery."""
+        with self._lock:
+            wearer = self._wearers.get(wearer_id)
+            device = None if wearer is None else wearer.devices.get(device_id)
+            if wearer is not None and device is not None and device.battery_percent != percent:
+                device.battery_percent, wearer.dirty = percent, True
+
+    def refresh(self, wearer_id: str) -> None:
+        """Write the state of a wearer at once: what is silenced has changed."""
+        with self._lock:
+            wearer = self._wearers.get(wearer_id)
+            if wearer is not None:
+                wearer.dirty = wearer.at_once = True
+        self._wake()
+
     def tick(self) -> Update:
         """Return what is due now; call it at least once a second and after every `wake`."""
         now_s = self._clock.monotonic_s()
@@ -214,13 +249,20 @@ class Board:
 
     def _note(self, wearer: _Wearer, row: Mapping[str, Any]) -> None:
         before = wearer.open.get(row["id"])
-        if row["state"] == "open":
+        is_said = "said" in row and wearer.said.get(row["id"]) != row["said"]
+        if "said" in row:
+            wearer.said[row["id"]] = row["said"]
+        if row["state"] == "open" and wearer.said.get(row["id"]) != "false":
             wearer.open[row["id"]] = row
             if len(wearer.open) > MAX_OPEN_KEPT:
-                del wearer.open[next(iter(wearer.open))]
-            is_news = before is None or before["severity"] != row["severity"]
+                oldest = next(iter(wearer.open))
+                del wearer.open[oldest]
+                wearer.said.pop(oldest, None)
+            is_news = is_said or before is None or before["severity"] != row["severity"]
         else:
             is_news = wearer.open.pop(row["id"], None) is not None
+        if row["state"] != "open":
+            wearer.said.pop(row["id"], None)
         wearer.dirty = True
         wearer.at_once |= is_news
 
@@ -252,14 +294,25 @@ class Board:
             "signal": None if current is None else current.signal or None,
             "readable": None if current is None else current.readable,
             "quality": None if current is None or current.quality is None else round(current.quality, 2),
+            "battery_percent": None if best is None else best.battery_percent,
             "last_sample": None if best is None else iso(best.last_sample_ns),
             "last_sample_ns": None if best is None else best.last_sample_ns,
             "written": iso(now_ns),
             "written_ns": now_ns,
             "devices": [
-                {"device": key, "link": self._link(device), "last_sample": iso(device.last_sample_ns)}
+                {
+                    "device": key,
+                    "link": self._link(device),
+                    "last_sample": iso(device.last_sample_ns),
+                    "battery_percent": device.battery_percent,
+                }
                 for key, device in reversed(devices)
             ],
+            "not_alerted": [
+                *unseen(link, None if current is None else current.signal),
+                *below_severity(self._config.min_severity(wearer_id)),
+                *self._silenced(wearer_id),
+            ][:MAX_NOT_ALERTED],
             "open_count": len(opened),
             "open_events": [
                 {
@@ -268,6 +321,7 @@ class Board:
                     "severity": row["severity"],
                     "since": iso(row["start_ns"]),
                     "since_ns": row["start_ns"],
+                    "acknowledged": wearer.said.get(row["id"]) == "ack",
                 }
                 for row in opened[:MAX_OPEN_SHOWN]
             ],

@@ -25,6 +25,24 @@ def events_topic(gateway: str, wearer: str) -> str:
     return f"anyecg/v1/{gateway}/{wearer}/events"
 
 
+def commands_filter(gateway: str) -> str:
+    """Subscription to the commands of every wearer."""
+    return f"anyecg/v1/{gateway}/+/cmd/+"
+
+
+def command_of(gateway: str, topic: str) -> tuple[str, str] | None:
+    """Return (wearer, name) of a command's topic, None if it is none."""
+    parts = topic.split("/")
+    if len(parts) != 6 or parts[:3] != ["anyecg", "v1", gateway] or parts[4] != "cmd":
+        return None
+    return parts[3], parts[5]
+
+
+def reply_prefix(gateway: str, wearer: str) -> str:
+    """What every response topic of a wearer's commands begins with."""
+    return f"anyecg/v1/{gateway}/{wearer}/reply/"
+
+
 def iso(utc_ns: int) -> str:
     """Return UTC as `2026-01-02T03:04:05.678Z`; milliseconds, rounded down."""
     stamp = datetime.fromtimestamp(utc_ns // 1_000_000_000, UTC)

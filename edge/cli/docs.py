@@ -55,11 +55,13 @@ def _pages(command: Any, path: str) -> list[str]:
 def pages() -> dict[Path, Callable[[], str]]:
     """Return where each generated page lies and what makes it."""
     from edge import config
+    from edge.alerts import documents
     from edge.rhythm import rules
 
     return {
         Path("docs/cli.md"): cli_page,
         **config.pages(),
+        **documents.pages(),
         Path("docs/rules.md"): rules.page,
     }
 

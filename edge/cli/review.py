@@ -28,7 +28,7 @@ def confirm(
     event: EventArgument, note: NoteOption = "", state: StateOption = DEFAULT_STATE, as_json: JsonOption = False
 ) -> None:
     """Say that an event is what it was read as."""
-    _do(state, as_json, kind="confirm", event=_full_id(state, event), note=note)
+    say(state, as_json, kind="confirm", event=_full_id(state, event), note=note)
 
 
 @review.command("false")
@@ -36,7 +36,7 @@ def false_(
     event: EventArgument, note: NoteOption = "", state: StateOption = DEFAULT_STATE, as_json: JsonOption = False
 ) -> None:
     """Say that an event is a false alarm: it stays on record, but no burden or report counts it."""
-    _do(state, as_json, kind="false", event=_full_id(state, event), note=note)
+    say(state, as_json, kind="false", event=_full_id(state, event), note=note)
 
 
 @review.command()
@@ -47,7 +47,7 @@ def note(
     as_json: JsonOption = False,
 ) -> None:
     """Write a note on an event."""
-    _do(state, as_json, kind="note", event=_full_id(state, event), note=text)
+    say(state, as_json, kind="note", event=_full_id(state, event), note=text)
 
 
 @review.command()
@@ -66,7 +66,7 @@ def beat(
     with reading(state) as conn:
         recording_id, sample = _place(conn, wearer, device, at)
     chosen = None if kind == "none" else kind
-    _do(state, as_json, kind="beat", recording_id=recording_id, sample=sample, type=chosen, note=note)
+    say(state, as_json, kind="beat", recording_id=recording_id, sample=sample, type=chosen, note=note)
 
 
 @review.command()
@@ -91,7 +91,7 @@ def episode(
         for name, time in (("start_sample", start), ("end_sample", end)):
             if time is not None:
                 _, right[name] = _place(conn, found["wearer"], found["device"], time)
-    _do(state, as_json, kind="episode", event=found["id"], note=note, **right)
+    say(state, as_json, kind="episode", event=found["id"], note=note, **right)
 
 
 @review.command()
@@ -101,7 +101,7 @@ def undo(
     as_json: JsonOption = False,
 ) -> None:
     """Take a mark back; it stays on record as undone."""
-    _do(state, as_json, undo=number)
+    say(state, as_json, undo=number)
 
 
 @review.command("list")
@@ -145,7 +145,7 @@ def mark(
         tz = zone(queries.find_wearer(conn, wearer).timezone)
         if at is not None:
             at_ns = parse_instant(at, SystemClock().utc_ns(), tz)
-    _do(state, as_json, kind="symptom", wearer=wearer, at_ns=at_ns, note=text)
+    say(state, as_json, kind="symptom", wearer=wearer, at_ns=at_ns, note=text)
 
 
 def _full_id(state: Path, event: str) -> str:
@@ -177,11 +177,11 @@ def _place(conn: Connection, wearer: str, device: str | None, time: str) -> tupl
     return places[0][0].id, places[0][1]
 
 
-def _do(state: Path, as_json: bool, **request: Any) -> None:
+def say(state: Path, as_json: bool, **request: Any) -> None:
     """Let the daemon write, or write under the lock of the state folder where none runs."""
     from edge import control
+    from edge.alerts import people
     from edge.clock import SystemClock
-    from edge.store import marks
     from edge.store.writer import Writer
 
     request |= {"author": _who()}
@@ -190,7 +190,7 @@ def _do(state: Path, as_json: bool, **request: Any) -> None:
     except control.NotRunningError:
         with Writer(state) as writer:
             now_ns = SystemClock().utc_ns()
-            done = writer.submit(lambda conn: marks.perform(conn, request, now_ns)).result()
+            done = writer.submit(lambda conn: people.perform(conn, request, now_ns)).result().mark
     if as_json:
         print_json(done)
         return

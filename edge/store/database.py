@@ -22,7 +22,7 @@ from sqlalchemy.exc import DatabaseError
 from edge.errors import AnyecgError, BadInputError
 
 FILE_NAME = "anyecg.sqlite"
-SCHEMA = "0005"
+SCHEMA = "0006"
 """The newest migration in `edge/store/migrations`: the schema this code reads and writes."""
 
 PAGE_SIZE = 8192

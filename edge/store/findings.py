@@ -250,21 +250,21 @@ def _write_findings(conn: Connection, passage: Passage, to_utc_ns: Callable[[int
         if key in again and told is not last[key]:
             continue  # told before: only what it comes to can be news
         row = _row(passage, told, to_utc_ns)
-        current = said.get(key) or again.get(key) or _current(conn, key)
-        if passage.end is None and current is not None and current["told_k"] >= passage.k1:
-            said[key] = current  # the later word stands: it was told from the state this passage came to again
+        known = said.get(key) or again.get(key) or current(conn, key)
+        if passage.end is None and known is not None and known["told_k"] >= passage.k1:
+            said[key] = known  # the later word stands: it was told from the state this passage came to again
             continue
-        if current is not None:
-            row["opened_k"] = min(row["opened_k"], current["opened_k"])
-        if current is None and row["state"] == "closed":  # short: whoever is told needs its beginning and its end
-            current = _revise(conn, {**row, "state": "open"}, None, now_ns, changes)
-        said[key] = _revise(conn, row, current, now_ns, changes)
+        if known is not None:
+            row["opened_k"] = min(row["opened_k"], known["opened_k"])
+        if known is None and row["state"] == "closed":  # short: whoever is told needs its beginning and its end
+            known = revise(conn, {**row, "state": "open"}, None, now_ns, changes)
+        said[key] = revise(conn, row, known, now_ns, changes)
     for key in said:
         again.pop(key, None)
     for row in again.values():
         earlier = _as_of(conn, row["id"], passage.k0) if row["opened_k"] < passage.k0 else None
         if earlier is not None:
-            _revise(conn, earlier, row, now_ns, changes)
+            revise(conn, earlier, row, now_ns, changes)
             continue
         heir = next(
             (
@@ -277,7 +277,7 @@ def _write_findings(conn: Connection, passage: Passage, to_utc_ns: Callable[[int
             None,
         )
         gone = {**row, "state": "retracted", "superseded_by": heir}
-        _revise(conn, gone, row, now_ns, changes)
+        revise(conn, gone, row, now_ns, changes)
         if heir is not None:
             conn.execute(update(tables.mark).where(tables.mark.c.finding_id == row["id"]).values(finding_id=heir))
     return changes
@@ -298,7 +298,8 @@ def _row(passage: Passage, told: Told, to_utc_ns: Callable[[int], int]) -> dict[
     }
 
 
-def _current(conn: Connection, finding_id: str) -> dict[str, Any] | None:
+def current(conn: Connection, finding_id: str) -> dict[str, Any] | None:
+    """Return a finding as it now stands, None if there is none."""
     row = conn.execute(select(tables.finding).where(tables.finding.c.id == finding_id)).mappings().first()
     return None if row is None else dict(row)
 
@@ -313,21 +314,21 @@ def _as_of(conn: Connection, finding_id: str, k: int) -> dict[str, Any] | None:
     return next((row for row in revisions if row["told_k"] < k), None)
 
 
-def _revise(
-    conn: Connection, row: dict[str, Any], current: dict[str, Any] | None, now_ns: int, changes: list[Change]
+def revise(
+    conn: Connection, row: dict[str, Any], known: dict[str, Any] | None, now_ns: int, changes: list[Change]
 ) -> dict[str, Any]:
-    """Write `row` over `current`, note in `changes` if it says something new, and return the row as it now stands."""
-    if current is None:
+    """Write `row` over `known`, note in `changes` if it says something new, and return the row as it now stands."""
+    if known is None:
         conn.execute(insert(tables.finding).values(row))
         changes.append(Change("new", row))
         return row
-    same = _content(row) == _content(current)
-    row = {**row, "revision": current["revision"] + (not same)}
+    same = _content(row) == _content(known)
+    row = {**row, "revision": known["revision"] + (not same)}
     conn.execute(update(tables.finding).where(tables.finding.c.id == row["id"]).values(row))
     if not same:
         conn.execute(
             insert(tables.finding_revision).values(
-                finding_id=row["id"], revision=current["revision"], row=current, written_ns=now_ns
+                finding_id=row["id"], revision=known["revision"], row=known, written_ns=now_ns
             )
         )
         changes.append(Change(_CHANGE.get(row["state"], "update"), row))

@@ -22,7 +22,7 @@ from edge.store import queries
 from edge.store.beats import BEAT_DTYPE
 from edge.store.tables import mark
 
-KINDS = ("confirm", "false", "note", "ack", "symptom", "beat", "episode")
+KINDS = ("confirm", "false", "note", "ack", "snooze", "symptom", "beat", "episode")
 VERDICTS = ("confirm", "false", "episode")
 """A finding with one of these is reviewed; the newest one counts."""
 MAX_NOTE = 2_000
@@ -32,6 +32,7 @@ MAX_MARKS = 100_000
 """Per wearer."""
 MAX_PER_FINDING = 1_000
 MAX_SHOWN = 10_000
+MAX_SNOOZE_S = 7 * 86_400
 BEAT_TOLERANCE_S = 0.1
 """A correction means the beat that lies no farther from it."""
 
@@ -66,6 +67,7 @@ def perform(conn: Connection, request: dict[str, Any], now_ns: int) -> dict[str,
     confirm, false, ack: `event` (and `note`);
     note: `note` and `event`, or `wearer` and `at_ns`;
     symptom: `wearer` and `at_ns` (now if missing), `note`;
+    snooze: `wearer`, `seconds` from now and, if not everything is meant, `rule`;
     beat: `recording_id`, `sample`, `type` (an AAMI class; null: there is no beat);
     episode: `event` and what is right instead of `rule`, `start_sample`, `end_sample`; without `event` an episode
     that the machine did not see: `recording_id` and all three.
@@ -122,6 +124,24 @@ def in_period(
     """Return a wearer's marks at [start_ns, end_ns), oldest written first; undone ones only if asked for."""
     where = (mark.c.wearer == wearer) & (mark.c.at_ns >= start_ns) & (mark.c.at_ns < end_ns) & mark.c.kind.in_(kinds)
     return _select(conn, where if undone else where & mark.c.undone_ns.is_(None), limit=MAX_MARKS)
+
+
+def snoozes(conn: Connection, wearer: str, now_ns: int) -> list[Mark]:
+    """Return the snoozes of a wearer that are in force; `value` has `until_ns` and `rule` (None: every rule)."""
+    since_ns = now_ns - MAX_SNOOZE_S * queries.NS
+    found = in_period(conn, wearer, since_ns, now_ns + 1, kinds=("snooze",))
+    return [one for one in found if one.value is not None and one.value["until_ns"] > now_ns]
+
+
+def said(conn: Connection, finding_id: str) -> str | None:
+    """Return what counts of what people said of an event: "false", "ack" or None; the newest verdict wins."""
+    kinds = ("ack", "false", "confirm")
+    where = (mark.c.finding_id == finding_id) & mark.c.kind.in_(kinds) & mark.c.undone_ns.is_(None)
+    newest = _select(conn, where, limit=MAX_PER_FINDING)
+    verdict = next((one.kind for one in reversed(newest) if one.kind != "ack"), None)
+    if verdict == "false":
+        return "false"
+    return "ack" if newest else None
 
 
 def verdicts(conn: Connection, finding_ids: Iterable[str]) -> dict[str, Mark]:
@@ -261,6 +281,16 @@ def _time_row(conn: Connection, request: dict[str, Any], now_ns: int) -> dict[st
     return {"wearer": wearer.id, "at_ns": at_ns}
 
 
+def _snooze_row(conn: Connection, request: dict[str, Any], now_ns: int) -> dict[str, Any]:
+    wearer = queries.find_wearer(conn, _text(request, "wearer", 64, needed=True))
+    seconds, rule = _integer(request, "seconds"), request.get("rule")
+    if not 0 < seconds <= MAX_SNOOZE_S:
+        raise BadInputError(f"a snooze lasts 1 s to {MAX_SNOOZE_S // 86_400} days, not {seconds} s")
+    if rule is not None and rule not in RULES:
+        raise BadInputError(f"there is no rule {rule!r}; choose from {', '.join(RULES)}")
+    return {"wearer": wearer.id, "at_ns": now_ns, "value": {"until_ns": now_ns + seconds * queries.NS, "rule": rule}}
+
+
 def _beat_row(conn: Connection, request: dict[str, Any], _now_ns: int) -> dict[str, Any]:
     recording = queries.find_recording(conn, _integer(request, "recording_id"))
     sample, kind = _integer(request, "sample"), request.get("type", "")
@@ -308,6 +338,7 @@ _ROWS = {
     "ack": _event_row,
     "note": _time_row,
     "symptom": _time_row,
+    "snooze": _snooze_row,
     "beat": _beat_row,
     "episode": _episode_row,
 }
@@ -317,6 +348,7 @@ _FIELDS: dict[str, tuple[str, ...]] = {
     "ack": ("event",),
     "note": ("event", "wearer", "at_ns"),
     "symptom": ("wearer", "at_ns"),
+    "snooze": ("wearer", "seconds", "rule"),
     "beat": ("recording_id", "sample", "type"),
     "episode": ("event", "recording_id", "rule", "start_sample", "end_sample"),
 }

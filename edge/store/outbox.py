@@ -89,6 +89,16 @@ def pending(conn: Connection, limit: int, *, after_id: int = 0, except_topics: C
     ]
 
 
+def newest(conn: Connection) -> int:
+    """Return the id of the row that was added last."""
+    return int(conn.execute(select(func.max(outbox.c.id))).scalar_one())
+
+
+def is_waiting(conn: Connection, row_id: int) -> bool:
+    """Return whether a row still waits for the broker."""
+    return conn.execute(select(outbox.c.id).where(outbox.c.id == row_id)).first() is not None
+
+
 def remove(conn: Connection, ids: Collection[int]) -> None:
     """Delete rows the broker has confirmed, or that are past their expiry."""
     conn.execute(delete(outbox).where(outbox.c.id.in_(sorted(ids))))

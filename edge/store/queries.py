@@ -131,6 +131,11 @@ def find_wearer(conn: Connection, wearer_id: str) -> Wearer:
     raise BadInputError(f"there is no wearer {wearer_id!r}; known: {known}")
 
 
+def find_timezone(conn: Connection, wearer_id: str) -> str | None:
+    """Return the IANA time zone of a wearer, None if there is no such wearer."""
+    return conn.execute(select(tables.wearer.c.timezone).where(tables.wearer.c.id == wearer_id)).scalar()
+
+
 def recordings(conn: Connection, wearer: str | None = None, *, ecg_only: bool = True) -> list[Recording]:
     """Return recordings with their clock, oldest first; those of one wearer if given.
 

@@ -26,7 +26,7 @@ from sqlalchemy import ColumnElement, Connection, Table, delete, or_, select, tu
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from edge.encoder.windows import first_sample, samples_needed
-from edge.store import queries, tables
+from edge.store import queries, strips, tables
 from edge.store.queries import NS, Recording
 from edge.store.waveform import block_len
 
@@ -38,10 +38,7 @@ VACUUM_PAGES = 256
 STRIP_BEFORE_S = 30.0
 STRIP_S = 90.0
 """Of a finding's strip: from 30 s before it, 90 s of it at most, 30 s after (a symptom strip is 90 s in all)."""
-KEPT_PER_DAY = 3
 DAY_NS = 86_400 * NS
-SIGNAL_RULES = ("gap", "lead_off", "flat", "unreadable", "link_lost", "battery_low", "recording_stopped")
-"""Findings about the recording itself: a strip of them shows nothing."""
 LASTING_MARKS = ("confirm", "note", "symptom", "beat", "episode")
 
 
@@ -167,7 +164,7 @@ def kept_strips(conn: Connection, recording: Recording, start_sample: int, end_s
         finding.c.start_sample > start_sample - day,
         finding.c.superseded_by.is_(None),
         finding.c.state != "retracted",
-        finding.c.rule.not_in(SIGNAL_RULES),
+        finding.c.rule.not_in(strips.NO_STRIP),
     )
     rows = [dict(row) for row in conn.execute(near).mappings()]
     said = conn.execute(
@@ -192,26 +189,14 @@ def _chosen(rows: list[dict[str, Any]], lasting: set[str], false: set[str]) -> l
     kept = {
         row["id"]: row for row in rows if row["id"] in lasting or row["rule"] == "symptom" or row["state"] == "open"
     }
-    by_day: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    by_day: dict[int, list[dict[str, Any]]] = {}
     for row in rows:
         if row["id"] not in false:
-            by_day.setdefault((row["rule"], row["start_ns"] // DAY_NS), []).append(row)
+            by_day.setdefault(row["start_ns"] // DAY_NS, []).append(row)
     for group in by_day.values():
-        longest = sorted(group, key=lambda row: (row["start_sample"] - row["end_sample"], row["start_sample"]))
-        kept.update((row["id"], row) for row in [_most_extreme(group), *longest[: KEPT_PER_DAY - 1]])
+        ids = strips.kept(group)
+        kept.update((row["id"], row) for row in group if row["id"] in ids)
     return list(kept.values())
-
-
-def _most_extreme(group: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the finding with the highest rate (the lowest, of slow rhythms), or else the first."""
-
-    def rate(row: dict[str, Any]) -> float:
-        values = [float(v) for k, v in row["evidence"].items() if k.endswith("bpm") and isinstance(v, int | float)]
-        if not values:
-            return 0.0
-        return -min(values) if row["rule"] in ("bradycardia", "pause", "asystole") else max(values)
-
-    return max(group, key=lambda row: (rate(row), -row["start_sample"]))
 
 
 def _marked(conn: Connection, recording: Recording) -> list[tuple[int, int]]:

@@ -267,6 +267,22 @@ mark = Table(  # what a person said; never changed, only undone
     Index("ix_mark_finding", "finding_id"),
 )
 
+alert = Table(  # the last word on a finding, or why there was none
+    "alert",
+    metadata,
+    Column("finding_id", String(16), primary_key=True),
+    Column("wearer", String(64), nullable=False),
+    Column("rule", String(24), nullable=False),
+    Column("start_ns", BigInteger, nullable=False),  # of the finding
+    Column("state", String(8), nullable=False),  # told, held (may yet be told) or dropped
+    Column("reason", String(16), nullable=False),  # why it was held: cooldown, quiet, snoozed; "" if it never was
+    Column("severity", String(10), nullable=False),  # last told
+    Column("revision", Integer, nullable=False),  # last told, 0 if none was
+    Column("told_ns", BigInteger, nullable=False),  # when, 0 if never
+    Index("ix_alert_cooldown", "wearer", "rule", "start_ns"),
+    Index("ix_alert_state", "state"),
+)
+
 outbox = Table(  # MQTT messages committed with what they tell; deleted when the broker has them
     "outbox",
     metadata,
