@@ -36,12 +36,16 @@ class StoreError(AnyecgError):
     """The database refused (locked, full, damaged); nothing of the failed work was kept."""
 
 
+OURS = {FILE_NAME, "lock", "config.toml", "devices.toml", "web-tokens.json", "models", "backups"}
+"""Any of these tells that a folder is a state folder."""
+
+
 def _make_private(state: Path) -> None:
     """Close a folder of ours to others; `BadInputError` for one that holds other things too."""
     if not state.stat().st_mode & 0o077:
         return
     names = {path.name for path in state.iterdir()}
-    if names and not names & {FILE_NAME, "config.toml"}:
+    if names and not names & OURS:
         raise BadInputError(
             f"{state} is open to other users and holds other files: chmod 700 {state}, or choose another --state"
         )
