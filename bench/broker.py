@@ -83,7 +83,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.parse_args()
     machine = this_machine()
-    rows = [measure(*case) for case in CASES]
+    rows = []
+    for case in CASES:
+        rows.append(measure(*case))
+        print(*rows[-1], sep="  ", flush=True)
     columns = ["saved", "queue before", "messages/s", "memory B each", "MB written"]
     figures = Figures(f"mosquitto's queue · {machine.line}", columns, rows)
     print(figures.as_markdown())

@@ -254,6 +254,8 @@ class Assistant(Section):
     """CPU threads; 0: all cores but one."""
     n_ctx: Annotated[int, Field(ge=512, le=131_072)] = 4096
     """Context of the model, in tokens."""
+    gpu_layers: Annotated[int, Field(ge=-1, le=1000)] = 0
+    """Layers of the model on the GPU (llama.cpp's n_gpu_layers), -1: all; needs a llama.cpp built with CUDA."""
 
 
 class Web(Section):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import select
+from test_broker_setup import running, setup_for
 
 from edge.config import load
 from edge.control import request
@@ -174,38 +175,44 @@ def test_a_listening_socket_would_be_seen() -> None:
 
 @needs_mosquitto
 def test_a_running_gateway_listens_nowhere_keeps_its_folder_to_itself_and_its_password_secret(tmp_path: Path) -> None:
+    """Over TLS, at a broker that `anyecg broker init` set up."""
     state = tmp_path / "state"
-    password = tmp_path / "password"
-    password.write_text(f"{SECRET}\n")
-    password.chmod(0o600)
-    with mosquitto(passwords={"gateway": SECRET}) as broker, Daemon(state, broker.url) as daemon:
-        with (state / "config.toml").open("a") as config:
-            config.write(f'username = "gateway"\npassword_file = "{password}"\n')
-        daemon.start()
-        daemon.wait_ready()
-        assert daemon.process is not None
-        pid = daemon.process.pid
-        until_connected(state)
-        assert listening(pid) == []
-        assert stat.S_IMODE(state.stat().st_mode) == 0o700
-        for path in state.rglob("*"):
-            if path.name in ("config.toml", "daemon.log"):  # this test's own
-                continue
-            assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
-        seen = {
-            "argv": Path(f"/proc/{pid}/cmdline").read_bytes(),
-            "environment": Path(f"/proc/{pid}/environ").read_bytes(),
-            "status": repr(request(state, "status")).encode(),
-        }
-        assert daemon.stop() == 0
+    with running(tmp_path / "broker", setup_for(gateway="test")) as broker:
+        settings = broker.settings("gateway")
+        secret = settings.password()
+        assert secret is not None
+        with Daemon(state, settings.url) as daemon:
+            with (state / "config.toml").open("a") as config:
+                config.write(
+                    f'username = "gateway"\npassword_file = "{settings.password_file}"\nca_file = "{settings.ca_file}"\n'
+                )
+            daemon.start()
+            daemon.wait_ready()
+            assert daemon.process is not None
+            pid = daemon.process.pid
+            wait_for(lambda: is_connected(state), 60, "the broker")
+            assert listening(pid) == []
+            assert stat.S_IMODE(state.stat().st_mode) == 0o700
+            for path in state.rglob("*"):
+                if path.name in ("config.toml", "daemon.log"):  # this test's own
+                    continue
+                assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
+            seen = {
+                "argv": Path(f"/proc/{pid}/cmdline").read_bytes(),
+                "environment": Path(f"/proc/{pid}/environ").read_bytes(),
+                "status": repr(request(state, "status")).encode(),
+            }
+            assert daemon.stop() == 0
     files = {str(path): path.read_bytes() for path in state.rglob("*") if path.is_file()}
     assert len(files) >= 3
     for where, content in (seen | files).items():
-        assert SECRET.encode() not in content, where
+        assert secret.encode() not in content, where
 
 
-def until_connected(state: Path) -> None:
-    wait_for(lambda: request(state, "status")["broker"]["source"]["state"] == "connected", 60, "the broker")
+def is_connected(state: Path) -> bool:
+    """Whether both sides of the gateway stand at the broker, and it refused neither a subscription nor a topic."""
+    broker = request(state, "status")["broker"]
+    return bool(broker["source"]["state"] == "connected" and "connected" in str(broker["publisher"]))
 
 
 @needs_mosquitto

@@ -49,7 +49,7 @@ def default_threads() -> int:
 class LanguageModel:
     """One loaded model; `write` is not for several threads at once."""
 
-    def __init__(self, path: Path | None = None, *, threads: int = 0, n_ctx: int = 2048) -> None:
+    def __init__(self, path: Path | None = None, *, threads: int = 0, n_ctx: int = 2048, gpu_layers: int = 0) -> None:
         """Load the model (about 0.3 s and 250 MB for SmolLM2-135M).
 
         Raises:
@@ -71,6 +71,7 @@ class LanguageModel:
             self._llama: Any = llama_cpp.Llama(
                 model_path=str(file_path),
                 n_ctx=n_ctx,
+                n_gpu_layers=gpu_layers,
                 n_threads=threads,
                 n_threads_batch=threads,
                 seed=0,

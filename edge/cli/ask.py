@@ -71,7 +71,7 @@ def _load(state: Path) -> LanguageModel:
     from edge.assistant.model import LanguageModel
 
     settings = config.load(state).assistant
-    return LanguageModel(settings.model, threads=settings.threads, n_ctx=settings.n_ctx)
+    return LanguageModel(settings.model, threads=settings.threads, n_ctx=settings.n_ctx, gpu_layers=settings.gpu_layers)
 
 
 def _read_questions(path: Path) -> list[dict[str, Any]]:

@@ -38,7 +38,9 @@ class TellingModel:
         if self._model is None:
             _say({"stage": "loading the language model"})
             settings = load(self._state).assistant
-            self._model = LanguageModel(settings.model, threads=settings.threads, n_ctx=settings.n_ctx)
+            self._model = LanguageModel(
+                settings.model, threads=settings.threads, n_ctx=settings.n_ctx, gpu_layers=settings.gpu_layers
+            )
             self.name = self._model.name
         _say({"stage": "writing the answer"})
         yield from self._model.stream(prompt, grammar, max_tokens)
