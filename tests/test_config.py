@@ -51,7 +51,8 @@ def mistake(text: str, path: Path = Path("config.toml")) -> str:
 
 def test_no_file_gives_defaults(tmp_path: Path) -> None:
     settings = config.load(tmp_path)
-    assert settings == config.Config()
+    anchored = config.Backup(folder=tmp_path / "backups")
+    assert settings == config.Config().model_copy(update={"backup": anchored})
     assert (settings.mqtt.host, settings.mqtt.port, settings.mqtt.tls) == ("127.0.0.1", 1883, False)
     assert settings.min_severity("anna") == "advisory"
 
