@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from export.evaluate import calibration
+from export.evaluate import calibration, goals
 from export.evaluate.calibration import Said
 
 pytestmark = pytest.mark.export
@@ -50,3 +50,12 @@ def test_the_picture_and_the_table_show_every_head(tmp_path: Path) -> None:
     assert 0 < path.stat().st_size < 200_000
     page = calibration.table(found)
     assert all(f"| {head} |" in page for head in calibration.HEADS)
+
+
+def test_goals_say_met_not_met_or_not_measured() -> None:
+    speed = {"speed": {"anyecg": {"ecg_s_per_cpu_s": 5_000}, "anyecg int8": {"ecg_s_per_cpu_s": 9_000}}}
+    found = {what: (got, met) for what, _, got, met in goals.rows(speed)}
+    assert found["ECG-s per CPU-s, one thread, int8 / fp32"] == ("9,000 / 5,000", False)
+    assert found["V F1, DS2"] == ("not measured", None)
+    speed["speed"]["anyecg int8"]["ecg_s_per_cpu_s"] = 10_000
+    assert "| 10,000 / 5,000 | met |" in goals.table(speed)

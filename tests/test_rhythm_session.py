@@ -316,9 +316,9 @@ def test_unreadable_seconds_have_no_beats_and_are_counted() -> None:
 
 def test_quality_has_hysteresis() -> None:
     script = Script(60).train(0.4, 59.9, 75)
-    script.quality[10:30] = [0.5] * 20
-    script.quality[30] = 0.2
-    script.quality[31:40] = [0.5] * 9
+    script.quality[10:30] = [0.3] * 20
+    script.quality[30] = 0.1
+    script.quality[31:40] = [0.3] * 9
     assert play(script).trends[0].readable_s == 50
 
 

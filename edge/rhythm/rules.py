@@ -72,10 +72,11 @@ class SignalLimits(Limits):
     )
     source: ClassVar[str] = (
         "IEC 60601-2-47 allows 0.05 mV of noise peak to peak; the quietest asystole second of vfdb has 0.055 mV; "
-        "quality: validation (vfdb: more noise withheld and fewer readable seconds lost than with 0.6 and 0.4)"
+        "quality: validation (of 0.9 / 0.3 to 0.3 / 0.1 the best beats in added noise and the fewest lost seconds of "
+        "VT and VF for 29 % of vfdb's noise withheld)"
     )
-    quality_on: float = _limit(0.9, "", "quality that makes a second readable again", 0, 1)
-    quality_off: float = _limit(0.3, "", "quality below which a second is no longer readable", 0, 1)
+    quality_on: float = _limit(0.5, "", "quality that makes a second readable again", 0, 1)
+    quality_off: float = _limit(0.2, "", "quality below which a second is no longer readable", 0, 1)
     max_clipped: float = _limit(0.25, "share", "more samples at the digital limits than this: unreadable", 0, 1)
     min_present: float = _limit(0.5, "share", "less recorded than this: gap", 0, 1)
     whole_present: float = _limit(0.98, "share", "less recorded than this: no RR interval through it", 0, 1)
@@ -114,14 +115,19 @@ class WearerLimits(Limits):
     meaning: ClassVar[str] = (
         "N, S and V are weighed anew: log-odds = `encoder_weight` · the encoder's + `own_weight` · those of a logistic "
         "regression on how early a beat comes and how unlike the wearer's newest normal beats it is. A beat belongs to "
-        "those if the encoder calls it N and R-peak score · P(N) reaches `normal`. With weights 1 and 0 the encoder "
-        "alone decides, as it does until 10 s with four normal beats and eight RR intervals are known. Off by default: "
-        "0.5 and 1 were best on validation, but made false V in noise and AF (docs/encoder.md)."
+        "those if the encoder calls it N and R-peak score · P(N) reaches `normal`. The encoder alone decides until "
+        "10 s with four normal beats and eight RR intervals are known, where the signal is not clear (`quality`) and "
+        "in AF (`in_af`). Off by default (weights 1 and 0); 0.5 and 1 switch it on: better on validation, but it costs "
+        "too much time and calls the later beats of a long run of S normal (docs/encoder.md)."
     )
-    source: ClassVar[str] = "features after de Chazal et al. 2004, fitted on training records; weights: validation"
+    source: ClassVar[str] = (
+        "features after de Chazal et al. 2004, fitted on training records; weights, gates: validation"
+    )
     encoder_weight: float = _limit(1, "", "weight of the encoder's log-odds", 0, 2)
     own_weight: float = _limit(0, "", "weight of the wearer's own", 0, 2)
     normal: float = _limit(0.6, "", "R-peak score · P(N) of a normal beat", 0, 1)
+    quality: float = _limit(0.9, "", "P(readable) of the second from which the wearer's own normal is asked", 0, 1)
+    in_af: float = _limit(0, "", "0: in AF the encoder alone decides; 1: there too the wearer is asked", 0, 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

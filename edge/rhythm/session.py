@@ -40,8 +40,8 @@ class _Progress(Part):
     def __init__(self) -> None:
         self.next_k = 0
         self.pending: list[Any] = []
-        """[end, readable, whole, af, likely VT or VF] of the second whose last beats are not decided yet; empty at
-        the start."""
+        """[end, readable, whole, af, likely VT or VF, P(readable)] of the second whose last beats are not decided yet;
+        empty at the start."""
         self.doubtful = False
         """Whether the newest second may yet turn out to be part of a flat line."""
         self.signal = "gap"
@@ -179,7 +179,7 @@ class RhythmSession:
         likely_af = second.readable and not regular and sum(second.rhythm[i] for i in _AF_SCORES) >= _LIKELY
         af = rhythm in AF or likely_af
         ventricular = second.ventricular >= _LIKELY
-        self._progress.pending = [second.end, second.readable, second.whole, af, ventricular]
+        self._progress.pending = [second.end, second.readable, second.whole, af, ventricular, second.quality or 0.0]
         if not second.whole:
             self._wait(second.start, af)
             heart.break_at(None)
@@ -219,7 +219,7 @@ class RhythmSession:
 
     def _leave(self) -> None:
         """End a second all of whose beats are known."""
-        end, _, whole, af, _ = self._progress.pending
+        end, _, whole, af, *_ = self._progress.pending
         if not whole:
             self._heart.break_at(None)
         else:
@@ -230,7 +230,7 @@ class RhythmSession:
 
     def _beat(self, peak: Peak) -> list[Beat]:
         """Take a peak in the pending second; return it if it is a beat."""
-        _, readable, _, af, ventricular = self._progress.pending
+        _, readable, _, af, ventricular, quality = self._progress.pending
         position = peak.position
         if not readable or (self._end_sample is not None and self._sample(position) >= self._end_sample):
             return []
@@ -245,7 +245,7 @@ class RhythmSession:
         self._slope.beat(position, slopes)
         before = self._heart.kind
         rr_s = self._heart.beat(position)
-        scores = self._wearer.weigh(position, peak.around, rr_s, peak.score, peak.beat, af)
+        scores = self._wearer.weigh(position, peak.around, rr_s, peak.score, peak.beat, af, quality)
         if af:
             scores[_N], scores[_S] = scores[_N] + scores[_S], 0.0
         kind = scores.index(max(scores))

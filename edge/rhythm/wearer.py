@@ -108,6 +108,7 @@ class Wearer(Part):
         score: float,
         classes: Sequence[float],
         af: bool,
+        quality: float,
     ) -> list[float]:
         """Take the next beat; return its class probabilities (N S V F Q), those of F and Q as they were.
 
@@ -116,21 +117,29 @@ class Wearer(Part):
         rr_s    since the beat before, None when the chain was broken
         score   R-peak score
         af      whether the rhythm is, or looks like, atrial fibrillation or flutter
+        quality  P(readable) of its second: what is not clear is neither weighed nor learnt from
         """
         if self._limits.own_weight == 0 and self._limits.encoder_weight == 1:
+            return list(classes)
+        asked = quality >= self._limits.quality and not (af and self._limits.in_af < 1)
+        if not asked:
+            self._count_rr(rr_s)
             return list(classes)
         signal = np.rint(around * _UV_PER_MV)
         squares = ((signal * signal) @ _BAND).tolist()
         shape = self._shape(signal, squares) if self._same_leads(signal, squares) else None
         found = None if shape is None else self.features(shape, rr_s, af)
+        self._count_rr(rr_s)
+        if self.leads and classes[_N] * score >= self._limits.normal and classes[_N] == max(classes):
+            self._learn(position, signal, shape)
+        return list(classes) if found is None else self._weighed(classes, found)
+
+    def _count_rr(self, rr_s: float | None) -> None:
         if rr_s is None:
             self.before = 0
         else:
             self.before = min(round(rr_s * _RR_UNITS), 2**16 - 1)
             self.rr = [*self.rr[1 - _RR :], self.before]
-        if self.leads and classes[_N] * score >= self._limits.normal and classes[_N] == max(classes):
-            self._learn(position, signal, shape)
-        return list(classes) if found is None else self._weighed(classes, found)
 
     def features(self, shape: tuple[float, float], rr_s: float | None, af: bool) -> list[float] | None:
         """Return the values of `FEATURES` for a beat of this shape, None while too little is known."""

@@ -19,7 +19,7 @@ from edge.encoder.session import Encoder
 from edge.errors import BadInputError
 from export.datasets.folders import records_folder
 from export.datasets.splits import DS2
-from export.evaluate import calibration, embeddings, folds, localisation, peers, speed, waves, wearer
+from export.evaluate import calibration, embeddings, folds, goals, localisation, peers, speed, waves, wearer
 from export.evaluate.bootstrap import headline
 from export.evaluate.page import interval_table, markdown, replace_section, summary
 from export.evaluate.report import evaluate
@@ -167,6 +167,8 @@ def main() -> None:
             PARTS[name](run)
         except BadInputError as error:
             failed.append(f"{name}: {error}")
+    if run.writes:
+        replace_section(DOCS / "encoder.md", "goals", goals.table(goals.load(DOCS)))
     if failed:
         raise SystemExit("left out:\n" + "\n".join(failed))
 

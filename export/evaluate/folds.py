@@ -81,11 +81,16 @@ def encoders(folder: Path = FOLDER) -> list[Encoder]:
 
 
 def _export(checkpoint: Path) -> None:
-    import subprocess
-    import sys
+    """Write the graph and its card beside a checkpoint, biases as they were trained."""
+    import json
 
-    command = [sys.executable, "-m", "export.onnx", "--checkpoint", str(checkpoint), "--out", str(checkpoint.parent)]
-    subprocess.run(command, check=True, capture_output=True)
+    from export.encoder.train import averaged
+    from export.onnx import card, export
+
+    network, weights = averaged(checkpoint), checkpoint.with_name("encoder.onnx")
+    export(network, weights)
+    facts = json.dumps(card(network, weights, ("train",)), indent=2, ensure_ascii=False)
+    checkpoint.with_name("encoder.json").write_text(facts + "\n", encoding="utf-8")
 
 
 def readings(models: Sequence[Encoder], db: str, names: Sequence[str]) -> Iterator[Read]:
