@@ -20,6 +20,7 @@ app.add_typer(review, name="review")
 EventArgument = Annotated[str, typer.Argument(metavar="EVENT", help="An event, by id or its beginning.")]
 NoteOption = Annotated[str, typer.Option("--note", help="A remark, at most 2000 characters.")]
 WearerOption = Annotated[str, typer.Option("--wearer", help="Whose recording.")]
+DeviceOption = Annotated[str | None, typer.Option("--device", help="Of several devices, the one meant.")]
 TIME_HELP = "Time in the wearer's time zone, or a length before now (5m)."
 
 
@@ -55,7 +56,7 @@ def beat(
     kind: Annotated[str, typer.Argument(metavar="CLASS", help="N, S, V, F or Q; none: there is no beat.")],
     wearer: WearerOption,
     at: Annotated[str, typer.Option("--at", help="Time of the R peak (within 0.1 s), in the wearer's time zone.")],
-    device: Annotated[str | None, typer.Option("--device", help="Of several devices, the one meant.")] = None,
+    device: DeviceOption = None,
     note: NoteOption = "",
     state: StateOption = DEFAULT_STATE,
     as_json: JsonOption = False,
@@ -95,6 +96,32 @@ def episode(
 
 
 @review.command()
+def add(
+    rule: Annotated[str, typer.Argument(metavar="RULE", help="What it is: af, vt, pause, … (docs/rules.md).")],
+    wearer: WearerOption,
+    start: Annotated[str, typer.Option("--start", help=f"When it began. {TIME_HELP}")],
+    end: Annotated[str, typer.Option("--end", help="When it ended.")],
+    device: DeviceOption = None,
+    note: NoteOption = "",
+    state: StateOption = DEFAULT_STATE,
+    as_json: JsonOption = False,
+) -> None:
+    """Add an episode that the machine missed; it counts in burden and report."""
+    from edge.assistant.localtime import parse_instant, zone
+    from edge.cli.read import reading
+    from edge.clock import SystemClock
+    from edge.store import marks, queries
+
+    with reading(state) as conn:
+        tz, now_ns = zone(queries.find_wearer(conn, wearer).timezone), SystemClock().utc_ns()
+        start_ns, end_ns = (parse_instant(time, now_ns, tz) for time in (start, end))
+        if start_ns >= end_ns:
+            raise BadInputError(f"--start {start} is not before --end {end}")
+        span = marks.place_span(conn, wearer, start_ns, end_ns, device)
+    _do(state, as_json, kind="episode", rule=rule, note=note, **span)
+
+
+@review.command()
 def undo(
     number: Annotated[int, typer.Argument(metavar="MARK", help="Number of the mark.")],
     state: StateOption = DEFAULT_STATE,
@@ -105,25 +132,41 @@ def undo(
 
 
 @review.command("list")
-def list_(event: EventArgument, state: StateOption = DEFAULT_STATE, as_json: JsonOption = False) -> None:
-    """Show everything people said about an event, undone marks included."""
+def list_(
+    event: Annotated[str | None, typer.Argument(metavar="[EVENT]", help="Only what was said about it.")] = None,
+    wearer: Annotated[str | None, typer.Option("--wearer", help="Without EVENT: about whose recordings.")] = None,
+    since: Annotated[str, typer.Option("--since", help=f"Without EVENT. {TIME_HELP}")] = "24h",
+    until: Annotated[str | None, typer.Option("--until", help="As --since.")] = None,
+    state: StateOption = DEFAULT_STATE,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what people said about an event, or about a wearer's recordings, undone marks included."""
     from edge.assistant.localtime import show, zone
-    from edge.cli.read import reading
+    from edge.cli.read import local_span, reading
+    from edge.clock import SystemClock
     from edge.store import marks, queries
 
     with reading(state) as conn:
-        found = queries.find_finding(conn, event)
-        said = marks.of_finding(conn, found["id"])
-        tz = zone(queries.find_wearer(conn, found["wearer"]).timezone)
+        if event is not None:
+            found = marks.find_episode(conn, event)
+            said = marks.of_episode(conn, found["id"])
+            tz = zone(queries.find_wearer(conn, found["wearer"]).timezone)
+        elif wearer is not None:
+            person = queries.find_wearer(conn, wearer)
+            start_ns, end_ns, tz = local_span(person, since, until, SystemClock().utc_ns(), 86_400)
+            said = marks.in_period(conn, wearer, start_ns, end_ns, undone=True)
+        else:
+            raise BadInputError("say what to list: an event, or --wearer and --since")
     if as_json:
         print_json([mark.as_json() for mark in said])
         return
     for mark in said:
         undone = f" (undone by {mark.undone_by})" if mark.undone_ns else ""
-        line = f"{mark.id}  {show(mark.written_ns, tz)}  {mark.author}: {mark.kind}  {mark.note}{undone}"
+        about = "" if event is not None else f" on {mark.finding_id or show(mark.at_ns, tz)}"
+        line = f"{mark.id}  {show(mark.written_ns, tz)}  {mark.author}: {mark.kind}{about}  {mark.note}{undone}"
         console.print(line, highlight=False, markup=False)
     if not said:
-        console.print("nobody has looked at this event yet", highlight=False)
+        console.print("nobody has said anything about it yet", highlight=False)
 
 
 @app.command()

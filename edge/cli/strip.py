@@ -87,11 +87,11 @@ def _from_store(
     from edge.clock import SystemClock
     from edge.exchange.disguise import hide
     from edge.report.strip import of_event, of_wearer
-    from edge.store import queries
+    from edge.store import marks, queries
 
     with reading(state) as conn:
         if event is not None:
-            found = queries.find_finding(conn, event)
+            found = marks.find_episode(conn, event)
             tz = zone(queries.find_wearer(conn, found["wearer"]).timezone)
             disguise = hide(tz, found["start_ns"], secrets.token_bytes(16)) if deidentify else None
             return of_event(conn, event, seconds, lead, monitor=monitor, disguise=disguise)

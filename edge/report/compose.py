@@ -11,22 +11,19 @@ import numpy as np
 from sqlalchemy import Connection
 
 from edge.assistant.localtime import show_duration, show_minute
-from edge.chunk import MISSING
 from edge.exchange.disguise import Disguise
-from edge.report import chosen, plots
+from edge.report import chosen, disclosure, plots
 from edge.report.chosen import NAMES, Choice
 from edge.report.document import Block, Document, Facts, Heading, Plot, StripBlock, Table, Words
 from edge.report.holter import UNREADABLE_RULES, Figures, Holter, Rate, pause_count, pause_s
 from edge.report.hrv import Hrv
 from edge.report.strip import FOOTER, MONITOR_HZ, ST_NOTE, of_span
 from edge.rhythm.rules import Rule, Rules, rules_hash
-from edge.store import queries, waveform
+from edge.store import queries
 from edge.store.marks import Mark
 
 NS = queries.NS
 LEADS_SHOWN = 3
-DISCLOSURE_ROW_S = 60.0
-DISCLOSURE_ROWS = 30
 LITTLE = 0.8
 """With less of the period readable than this the report says so on top."""
 WAITING_S = 60.0
@@ -147,7 +144,7 @@ def _rhythm_facts(holter: Holter, hide: Disguise) -> list[tuple[str, str]]:
     af = holter.episodes.get("af", [])
     facts = [("AF burden", f"{per_cent(total.af_share)} of readable time" if total.readable_s else DASH)]
     facts.append(("AF episodes", _episodes(af, hide)))
-    for rule, name in (("vt", "VT episodes"), ("vf", "VF or flutter"), ("asystole", "Asystole")):
+    for rule, name in (("vt", "VT runs"), ("svt", "SVT runs"), ("vf", "VF or flutter"), ("asystole", "Asystole")):
         facts.append((name, _episodes(holter.episodes.get(rule, []), hide)))
     pauses = holter.episodes.get("pause", [])
     longest = max(pauses, key=pause_s, default=None)
@@ -252,11 +249,11 @@ def _summary(holter: Holter, hide: Disguise) -> list[Block]:
 def _days(holter: Holter, hide: Disguise) -> list[Block]:
     blocks: list[Block] = []
     for n, day in enumerate(holter.days):
-        length_h = (day.end_ns - day.start_ns) / NS / 3600
         local = hide.local(day.start_ns)
         name = f"{local:%a} {local.day} {local:%b %Y}"
-        changed = hide.local(day.end_ns - NS).utcoffset() != local.utcoffset()
-        note = f", the clocks changed: {length_h:.4g} h" if changed else ""
+        forward = hide.local(day.end_ns - NS).replace(tzinfo=None) - hide.local(day.start_ns).replace(tzinfo=None)
+        forward_ns = round(forward.total_seconds()) * NS - (day.end_ns - NS - day.start_ns) // NS * NS
+        note = f", a day of {24 - forward_ns / NS / 3600:.4g} h: the clocks changed" if forward_ns else ""
         blocks.append(Heading(f"{name}{note}", new_page=n == 0 and len(holter.days) > 2))
         blocks.append(
             Plot(
@@ -477,27 +474,8 @@ def _methods(holter: Holter, rules: Rules, card: dict[str, Any]) -> list[Block]:
 
 def _disclosure(conn: Connection, holter: Holter, hide: Disguise) -> list[Block]:
     blocks: list[Block] = []
-    page_ns = round(DISCLOSURE_ROW_S * DISCLOSURE_ROWS) * NS
-    for at in range(holter.start_ns, holter.end_ns, page_ns):
-        blocks.append(Heading(f"Full disclosure from {minute(at, hide)}", new_page=True))
-        blocks.append(Plot(232, partial(_disclosed, conn=conn, holter=holter, hide=hide, at=at), "every minute"))
+    for at_ns in range(holter.start_ns, holter.end_ns, disclosure.PAGE_NS):
+        draw = partial(disclosure.draw, conn=conn, holter=holter, hide=hide, at_ns=at_ns)
+        blocks.append(Heading(f"Full disclosure from {minute(at_ns, hide)}", new_page=True))
+        blocks.append(Plot(232, draw, f"every minute from {minute(at_ns, hide)}"))
     return blocks
-
-
-def _disclosed(figure: Any, box: plots.Box, *, conn: Connection, holter: Holter, hide: Disguise, at: int) -> None:
-    row_ns = round(DISCLOSURE_ROW_S) * NS
-    rows = []
-    for start_ns in range(at, min(at + DISCLOSURE_ROWS * row_ns, holter.end_ns), row_ns):
-        piece = next((p for p in holter.pieces if p.start_ns < start_ns + row_ns and start_ns < p.end_ns), None)
-        mv = np.full(1, np.nan, np.float32)
-        if piece is not None:
-            fs_hz = piece.recording.fs_hz
-            first = piece.first + round((start_ns - piece.start_ns) / NS * fs_hz)
-            samples = waveform.read(conn, piece.recording.id, first, first + round(DISCLOSURE_ROW_S * fs_hz)).samples[0]
-            scale = piece.recording.uv_per_lsb[0] / 1000
-            mv = np.where(samples == MISSING, np.nan, samples * scale).astype(np.float32)
-        rows.append((f"{hide.local(start_ns):%H:%M}", mv))
-    missing = DISCLOSURE_ROWS - len(rows)
-    left, bottom, width, height = box
-    used = height * len(rows) / DISCLOSURE_ROWS
-    plots.disclosure(figure, (left, bottom + (height - used if missing else 0.0), width, used), rows, DISCLOSURE_ROW_S)

@@ -18,12 +18,13 @@ from edge.report.pdf import strip_rows
 from edge.report.strip import FOOTER
 
 _STYLE = """
+:root{color-scheme:light}
 body{font:14px/1.45 system-ui,sans-serif;color:#101418;background:#fff;max-width:186mm;margin:1.5em auto;padding:0 1em}
 h1{font-size:1.5em}h2{font-size:1.15em;margin:1.6em 0 .4em;border-bottom:1px solid #c4ccd3}
 table{border-collapse:collapse;width:100%;font-size:.86em;font-variant-numeric:tabular-nums}
 th,td{padding:.15em .4em;text-align:right;vertical-align:top}
 th{color:#5d6770;font-weight:600;border-bottom:1px solid #c4ccd3}
-.l{text-align:left}.total td{font-weight:600;border-top:1px solid #c4ccd3}
+.figures{white-space:nowrap}.l{text-align:left}.total td{font-weight:600;border-top:1px solid #c4ccd3}
 .small,footer{color:#5d6770;font-size:.85em}.strong{font-weight:600}
 .facts{display:grid;grid-template-columns:repeat(auto-fit,minmax(18em,1fr));gap:0 2em}
 .facts h3{font-size:1em;margin:1em 0 .2em;border-bottom:1px solid #c4ccd3}
@@ -89,7 +90,8 @@ def _table(block: Table) -> str:
 
     last = len(block.rows) - 1
     rows = (row(r, "td", " class=total" if block.bold_last and n == last else "") for n, r in enumerate(block.rows))
-    return f'<div class="scroll"><table>{row(block.columns, "th")}{"".join(rows)}</table></div>'
+    kind = " class=figures" if block.left == 1 else ""
+    return f'<div class="scroll"><table{kind}>{row(block.columns, "th")}{"".join(rows)}</table></div>'
 
 
 def _facts(block: Facts) -> str:

@@ -27,6 +27,8 @@ ROW_MM, SMALL, NORMAL, LARGE = 4.4, 2.3, 2.7, 3.6
 """Height of a table row and of letters, mm."""
 _CHARACTER = 0.52
 """Mean width of a letter as a share of its height times 1.0 (DejaVu Sans)."""
+_WIDE = 0.57
+"""The same, of the widest texts: digits and units."""
 TOGETHER = 5
 """Lines of a paragraph that stay on one page."""
 STRIP_ROW = (20, 50)
@@ -161,7 +163,7 @@ class _Writer:
         self._header(block)
         for n, row in enumerate(block.rows):
             cells = [
-                textwrap.wrap(cell, max(int(width / (SMALL * _CHARACTER)) - 1, 3)) or [""]
+                textwrap.wrap(cell, max(int(width / (SMALL * _WIDE)) - 1, 3)) or [""]
                 for cell, width in zip(row, block.widths_mm, strict=True)
             ]
             height = ROW_MM + 3.4 * (max(map(len, cells)) - 1)

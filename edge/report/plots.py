@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edge.encoder.contract import BEAT_CLASSES
 from edge.exchange.disguise import Disguise
@@ -135,37 +133,3 @@ def _ectopy(ax: Axes, holter: Holter, span: Figures) -> None:
     ax.set_yticks([-most, 0, most])
     ax.set_yticklabels([f"S {most}", "0", f"V {most}"])
     ax.axhline(0, color=INK, lw=0.3)
-
-
-def disclosure(figure: Figure, box: Box, rows: Sequence[tuple[str, NDArray[np.float32]]], row_s: float) -> None:
-    """Draw lines of `row_s` seconds, each (label, mV), as least and greatest value per 0.15 mm."""
-    ax = figure.add_axes(box)
-    ax.axis("off")
-    n = len(rows)
-    ax.set(xlim=(-0.055, 1), ylim=(0, n))
-    columns = 1200
-    for i, (label, mv) in enumerate(rows):
-        middle = n - i - 0.5
-        ax.text(-0.053, middle, label, fontsize=5.5, va="center", color=INK)
-        low, high = envelope(mv, columns)
-        if not np.isfinite(low).any():
-            ax.text(0.5, middle, "not recorded", fontsize=5.5, va="center", ha="center", color=GREY)
-            continue
-        offset = float(np.nanmedian(mv))
-        y = np.empty(2 * columns)
-        y[0::2], y[1::2] = low - offset, high - offset
-        x = np.repeat((np.arange(columns) + 0.5) / columns, 2)
-        ax.plot(x, middle + np.clip(y / 3.2, -0.5, 0.5), color=INK, lw=0.25, solid_joinstyle="bevel")
-    ax.set_title(f"{row_s:g} s a line, 3.2 mV between lines", fontsize=5.5, loc="right", pad=2, color=GREY)
-
-
-def envelope(mv: NDArray[np.float32], columns: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return least and greatest of each of `columns` parts, NaN where nothing was recorded."""
-    edges = np.linspace(0, mv.size, columns + 1).astype(int)
-    starts = np.minimum(edges[:-1], max(mv.size - 1, 0))
-    finite = np.isfinite(mv)
-    low = np.minimum.reduceat(np.where(finite, mv, np.inf), starts).astype(np.float64)
-    high = np.maximum.reduceat(np.where(finite, mv, -np.inf), starts).astype(np.float64)
-    empty = ~np.isfinite(low)
-    low[empty], high[empty] = np.nan, np.nan
-    return low, high

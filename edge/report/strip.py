@@ -107,7 +107,7 @@ def of_event(
     disguise: Disguise | None = None,
 ) -> Strip:
     """Return the strip around a finding: all of it if it fits, else its beginning with a fifth of lead-in."""
-    row = queries.find_finding(conn, event_id)
+    row = marks.find_episode(conn, event_id)
     recording = queries.find_recording(conn, row["recording_id"])
     length_s = (row["end_sample"] - row["start_sample"]) / recording.fs_hz
     before_s = max((check_seconds(seconds) - length_s) / 2, seconds / 5)

@@ -25,6 +25,8 @@ from edge.store.tables import mark
 KINDS = ("confirm", "false", "note", "ack", "snooze", "symptom", "beat", "episode")
 VERDICTS = ("confirm", "false", "episode")
 """A finding with one of these is reviewed; the newest one counts."""
+HUMAN_ID = "mark-"
+"""What the id of an episode that only a person saw begins with."""
 MAX_NOTE = 2_000
 """Characters."""
 MAX_AUTHOR = 64
@@ -116,6 +118,12 @@ def find(conn: Connection, mark_id: int) -> Mark:
 def of_finding(conn: Connection, finding_id: str) -> list[Mark]:
     """Return every mark of a finding, undone ones too, oldest first."""
     return _select(conn, mark.c.finding_id == finding_id, limit=MAX_PER_FINDING)
+
+
+def of_episode(conn: Connection, event_id: str) -> list[Mark]:
+    """Return every mark of a finding; of an episode that only a person saw, the mark it is."""
+    number = event_id.removeprefix(HUMAN_ID)
+    return of_finding(conn, event_id) if number == event_id else [find(conn, int(number))]
 
 
 def in_period(
@@ -221,14 +229,59 @@ def correct_findings(conn: Connection, rows: Sequence[dict[str, Any]]) -> list[d
 def human_episodes(conn: Connection, wearer: str, start_ns: int, end_ns: int) -> list[dict[str, Any]]:
     """Return the episodes that only a person saw, overlapping [start_ns, end_ns); their id is `mark-N`."""
     where = (mark.c.wearer == wearer) & (mark.c.kind == "episode") & mark.c.finding_id.is_(None)
-    found, clocks = [], dict[int, queries.Recording]()
-    for one in _select(conn, where & mark.c.undone_ns.is_(None) & (mark.c.at_ns < end_ns), limit=MAX_MARKS):
-        assert one.value is not None
-        row = {"id": f"mark-{one.id}", "rule": one.value["rule"], "severity": "info", "state": "closed", "evidence": {}}
-        row |= {"recording_id": one.recording_id, "wearer": wearer, "verdict": "episode"} | _span(conn, one, clocks)
-        if row["end_ns"] > start_ns:
-            found.append(row)
-    return found
+    clocks: dict[int, queries.Recording] = {}
+    standing = _select(conn, where & mark.c.undone_ns.is_(None) & (mark.c.at_ns < end_ns), limit=MAX_MARKS)
+    rows = [_episode(conn, one, clocks) for one in standing]
+    return [row for row in rows if row["end_ns"] > start_ns]
+
+
+def find_episode(conn: Connection, event_id: str) -> dict[str, Any]:
+    """Return a finding, or by `mark-N` an episode that only a person saw, undone or not, as a row of findings.
+
+    Raises:
+        BadInputError: there is none, or several findings begin so.
+    """
+    number = event_id.removeprefix(HUMAN_ID)
+    if number == event_id:
+        return queries.find_finding(conn, event_id)
+    one = find(conn, int(number)) if number.isascii() and number.isdigit() and len(number) < 18 else None
+    if one is None or one.kind != "episode" or one.finding_id is not None:
+        raise BadInputError(f"there is no event {event_id!r}; `anyecg review list` shows what people added")
+    return _episode(conn, one, {})
+
+
+def place_span(conn: Connection, wearer: str, start_ns: int, end_ns: int, device: str | None = None) -> dict[str, int]:
+    """Return `recording_id`, `start_sample` and `end_sample` of the recording that holds most of [start_ns, end_ns).
+
+    Raises:
+        BadInputError: nothing was recorded then (by that device).
+    """
+    spans = [
+        (last - first, recording.id, first, last)
+        for recording in queries.recordings(conn, wearer)
+        if device in (None, recording.device)
+        for first, last in recording.sample_spans(start_ns, end_ns)
+    ]
+    if not spans:
+        by = f" by {device}" if device else ""
+        raise BadInputError(f"nothing of {wearer} was recorded{by} then")
+    _, recording_id, first, last = max(spans)
+    return {"recording_id": recording_id, "start_sample": first, "end_sample": last}
+
+
+def _episode(conn: Connection, one: Mark, clocks: dict[int, queries.Recording]) -> dict[str, Any]:
+    assert one.value is not None
+    span = _span(conn, one, clocks)
+    return span | {
+        "id": f"{HUMAN_ID}{one.id}",
+        "wearer": one.wearer,
+        "device": clocks[span["recording_id"]].device,
+        "rule": one.value["rule"],
+        "severity": "info",
+        "state": "closed" if one.undone_ns is None else "undone",
+        "evidence": {},
+        "verdict": "episode" if one.undone_ns is None else None,
+    }
 
 
 def _span(conn: Connection, one: Mark, clocks: dict[int, queries.Recording]) -> dict[str, Any]:
@@ -239,6 +292,7 @@ def _span(conn: Connection, one: Mark, clocks: dict[int, queries.Recording]) -> 
         clocks[one.recording_id] = queries.find_recording(conn, one.recording_id)
     clock = clocks[one.recording_id]
     return {
+        "recording_id": one.recording_id,
         "start_sample": one.start_sample,
         "end_sample": one.end_sample,
         "start_ns": clock.to_utc_ns(one.start_sample),

@@ -19,6 +19,7 @@ from edge import __version__, control, sdnotify
 from edge.clock import SystemClock
 from edge.config import Config
 from edge.errors import AnyecgError, BadInputError
+from edge.store import marks
 from edge.store.database import StoreError
 from edge.web import review, similar, wire
 from edge.web.answering import Answerer
@@ -133,10 +134,11 @@ class Page:
     async def mark(self, request: Request) -> Response:
         wanted = await _document(request)
         if "at_ms" in wanted:
-            at_ms = wanted.pop("at_ms")
-            if not isinstance(at_ms, int | float) or not 0 <= at_ms < 2**53:
-                raise BadInputError("at_ms must be milliseconds since 1970")
-            wanted["at_ns"] = round(at_ms * 1e6)
+            wanted["at_ns"] = _ns("at_ms", wanted.pop("at_ms"))
+        if "start_ms" in wanted:
+            wearer = str(wanted.pop("wearer", ""))
+            start_ns, end_ns = (_ns(name, wanted.pop(name, None)) for name in ("start_ms", "end_ms"))
+            wanted |= await self.reader.read(lambda conn: marks.place_span(conn, wearer, start_ns, end_ns))
         wanted["author"] = request.state.who
         done = await asyncio.to_thread(lambda: control.request(self.state, "mark", timeout_s=10.0, **wanted))
         return _json({key: done[key] for key in ("id", "kind", "finding_id", "undone_ns")})
@@ -223,6 +225,12 @@ def _number(request: Request, name: str, default: float | None) -> float | None:
     if not 0 <= value < 2**53:
         raise BadInputError(f"{name} must be a number, not {text[:40]!r}")
     return value
+
+
+def _ns(name: str, value: Any) -> int:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < 2**53:
+        raise BadInputError(f"{name} must be milliseconds since 1970")
+    return round(value * 1e6)
 
 
 def _period(request: Request) -> tuple[str, int, int]:

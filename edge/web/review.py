@@ -86,11 +86,16 @@ def wave(conn: Connection, wearer: str, start_ns: int, end_ns: int) -> list[dict
 
 
 def event(conn: Connection, event_id: str, config: Config) -> dict[str, Any]:
-    """Return everything known of an event. Raises `BadInputError` if there is none."""
-    row = queries.find_finding(conn, event_id)
+    """Return everything known of an event. Raises `BadInputError` if there is none.
+
+    An episode that only a person saw has neither analysis nor revisions.
+    """
+    row = marks.find_episode(conn, event_id)
     recording = queries.find_recording(conn, row["recording_id"])
-    (right,) = marks.correct_findings(conn, [row])
-    analysis = conn.execute(select(tables.analysis).where(tables.analysis.c.id == row["analysis_id"])).mappings().one()
+    by_person = row["id"].startswith(marks.HUMAN_ID)
+    right = row if by_person else marks.correct_findings(conn, [row])[0]
+    said = marks.of_episode(conn, row["id"])
+    analysis = conn.execute(select(tables.analysis).where(tables.analysis.c.id == row.get("analysis_id"))).mappings()
     inside = queries.beats(
         conn,
         recording,
@@ -110,8 +115,9 @@ def event(conn: Connection, event_id: str, config: Config) -> dict[str, Any]:
         "fs_hz": recording.fs_hz,
         "start_sample": row["start_sample"],
         "end_sample": row["end_sample"],
-        "detected_ms": wire.ms(recording.to_utc_ns(row["detected_sample"])),
-        "superseded_by": row["superseded_by"],
+        "by_person": by_person,
+        "detected_ms": None if by_person else wire.ms(recording.to_utc_ns(row["detected_sample"])),
+        "superseded_by": row.get("superseded_by"),
         "verdict": right["verdict"],
         "right": event_row(right) | {"start_sample": right["start_sample"], "end_sample": right["end_sample"]},
         "evidence": row["evidence"],
@@ -121,7 +127,9 @@ def event(conn: Connection, event_id: str, config: Config) -> dict[str, Any]:
             "mean_confidence": None if confidence is None else round(confidence, 3),
         },
         "rule_table": rule_table(row["rule"], row["wearer"], config),
-        "analysis": {name: analysis[name] for name in ("encoder", "rules_hash", "code_version", "provider")},
+        "analysis": next(
+            ({name: a[name] for name in ("encoder", "rules_hash", "code_version", "provider")} for a in analysis), None
+        ),
         "revisions": [
             {"revision": r["revision"], "written_ms": wire.ms(r["written_ns"]), "state": r["row"]["state"],
              "severity": r["row"]["severity"], "evidence": r["row"]["evidence"]}
@@ -130,7 +138,7 @@ def event(conn: Connection, event_id: str, config: Config) -> dict[str, Any]:
         "marks": [
             {"id": m.id, "kind": m.kind, "note": m.note, "author": m.author, "value": m.value,
              "written_ms": wire.ms(m.written_ns), "undone_by": m.undone_by if m.undone_ns else None}
-            for m in marks.of_finding(conn, row["id"])
+            for m in said
         ],
     }  # fmt: skip
 

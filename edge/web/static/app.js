@@ -75,7 +75,7 @@ chooser.onchange = () => { app.wearer = chooser.value; emit("wearer"); go(view?.
 const KEYS = {
   Everywhere: [["l r a h", "live, review, ask, health"], ["w", "next wearer"], ["s", "mark a symptom"], ["t", "light or dark"], ["?", "these keys"]],
   Live: [["Space", "hold the trace"], ["1–3", "leads on or off"]],
-  Review: [["← →", "earlier, later"], ["+ −", "closer, wider"], ["n p", "next, previous event"], ["u", "next event nobody has reviewed"], ["c f m", "confirm, false alarm, note"], ["[ ]", "choose the beat before, after"], ["N S V F Q", "with Shift: class of the chosen beat"], ["Del", "remove the chosen beat"], ["d y x", "a day, a night, 10 seconds"]],
+  Review: [["← →", "earlier, later"], ["+ −", "closer, wider"], ["n p", "next, previous event"], ["u", "next event nobody has reviewed"], ["c f e m", "confirm, false alarm, correct, note"], ["o", "add an episode"], ["[ ]", "choose the beat before, after"], ["N S V F Q", "with Shift: class of the chosen beat"], ["Del", "remove the chosen beat"], ["d y x", "a day, a night, 10 seconds"]],
 };
 function showKeys() {
   const box = h("dialog", {onclose: () => box.remove()}, h("h2", {}, "Keys"),

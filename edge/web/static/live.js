@@ -2,7 +2,7 @@
 import {app, beatColour, clockS, colours, emit, fit, grid, h, lasts, median, on, PX_PER_MM, query, unpack} from "./base.js";
 import {go, listen} from "./app.js";
 
-const SLACK_S = 0.12, KEEP_S = 60, BLANK_MM = 9, LABEL = 14;
+const SLACK_S = 0.12, KEEP_S = 60, BLANK_MM = 9, LABEL = 14, SHOWN_S = 9; // beats are read some 5 s after their samples: less would show none
 const RHYTHMS = {N: "Sinus or organised", AFIB: "Atrial fibrillation", AFL: "Atrial flutter", SVTA: "Supraventricular tachycardia", VT: "Ventricular tachycardia", VF: "Ventricular fibrillation", P: "Paced", ASYS: "Asystole"};
 const SIGNALS = {readable: "readable", gap: "nothing recorded", lead_off: "electrodes off", flat: "flat line", unreadable: "too noisy to read"};
 
@@ -67,7 +67,7 @@ export function live(main) {
     width = sweep.clientWidth;
     if (!width) return;
     const seconds = width / (25 * mm);
-    perRow = leads.length > 1 ? 1 : Math.max(1, Math.min(4, Math.ceil(9 / seconds)));
+    perRow = Math.max(1, Math.min(4, Math.ceil(SHOWN_S / seconds)));
     rowH = Math.round((small ? 32 : leads.length > 2 ? 36 : leads.length > 1 ? 45 : perRow > 1 ? 36 : 60) * mm);
     const height = rowH * Math.max(1, leads.length) * perRow;
     const {c} = fit(paper, height);
@@ -81,7 +81,7 @@ export function live(main) {
     }
     c.fillStyle = colours().soft; c.font = "11px system-ui";
     c.textAlign = "right"; c.fillText("25 mm/s   10 mm/mV", width - 8, height - 7); c.textAlign = "left";
-    names.length && leads.forEach((lead, n) => { c.font = "600 13px system-ui"; c.fillStyle = colours().trace; c.fillText(names[lead], 8, rows[n] + 16); });
+    names.length && leads.forEach((lead, n) => { c.font = "600 13px system-ui"; c.fillStyle = colours().trace; c.fillText(names[lead], 8, rows[n] + LABEL + 22); });
     redraw();
   }
   const pps = () => 25 * PX_PER_MM;

@@ -13,8 +13,8 @@ export function review(main, rest) {
   const view = new View(0, DAY), filter = {severities: new Set(SEVERITIES), rule: "", state: "all"};
   let current = null, detail = null, strip = null, second = null, offsetDays = -1, stopped = false;
   const lists = h("ul.events", {"aria-label": "Events"}), count = h("small.num"), date = h("input", {type: "date", "aria-label": "Day", onchange: () => date.value && showDay(fromLocal(Date.parse(date.value + "T00:00Z")))});
-  const when = h("span.soft.num"), lines = h("div"), panel = h("section.card.event", {hidden: true, "aria-live": "polite", id: "event"});
-  const other = h("input", {type: "date", "aria-label": "Night to compare with", hidden: true, onchange: () => { if (other.value) { offsetDays = Math.round((Date.parse(other.value) - Date.parse(isoDay(view.from))) / DAY); emit("view"); } }});
+  const lines = h("div"), panel = h("section.card.event", {hidden: true, "aria-live": "polite", id: "event"});
+  const other = h("input", {type: "date", "aria-label": "Night to compare with", hidden: true, onchange: () => { if (other.value) { offsetDays = Math.round((Date.parse(other.value) - Date.parse(isoDay(middle()))) / DAY); emit("view"); } }});
   const compare = h("button", {"aria-pressed": "false", onclick: toggleCompare}, "Compare");
   const first = new Timeline(view, {onpick: e => open(e.id)});
   first.filter = matches;
@@ -26,22 +26,27 @@ export function review(main, rest) {
     h("section.card", {"aria-label": "Timeline"},
       h("div.bar2", {}, jump("‹", "Day before", () => shiftDay(-1)), date, jump("›", "Day after", () => shiftDay(1)),
         jump("Day", "d", () => showDay(middle())), jump("Night", "y", showNight), jump("Hour", "", () => around(HOUR)), jump("Minute", "", () => around(6e4)), jump("10 s", "x", () => around(1e4)),
-        jump("+", "Closer", () => view.zoom(.5)), jump("−", "Wider", () => view.zoom(2)), compare, other, h("span.grow"), when),
+        jump("+", "Closer", () => view.zoom(.5)), jump("−", "Wider", () => view.zoom(2)), compare, other),
       lines, legend()),
     h("section.card", {"aria-label": "Events"}, h("div.row", {}, h("h2.grow", {}, "Events"), count), h("div.stack", {}, sevs, h("div.row", {}, rules, states)), lists,
-      h("div.row", {}, jump("Previous", "p", () => next(-1)), jump("Next", "n", () => next(1)), h("span.grow"), h("button", {onclick: () => emit("symptom", middle()), title: "s"}, "Mark symptom"))),
+      h("div.row", {}, jump("Previous", "p", () => next(-1)), jump("Next", "n", () => next(1)), h("span.grow"), h("button", {onclick: addEpisode, title: "o"}, "Add episode"), h("button", {onclick: () => emit("symptom", middle()), title: "s"}, "Mark symptom"))),
   ), panel));
   lines.append(first.root);
 
   const middle = () => (view.from + view.to) / 2;
   function around(span) { const at = current ? current.start_ms : middle(); view.set(at - span / 2, at + span / 2); }
   function showDay(t) { const a = dayStart(t), b = dayStart(a + 1.5 * DAY); view.set(a, b); }
-  function shiftDay(by) { const d = dayStart(dayStart(view.from + 12 * HOUR) + by * DAY + 12 * HOUR) - dayStart(view.from + 12 * HOUR); view.set(view.from + d, view.to + d); }
-  function showNight() { const t = middle(), a = dayStart(t) + ((t + offsetMs(t)) % DAY < 12 * HOUR ? -4 : 20) * HOUR; view.set(a, a + 12 * HOUR); }
-  function shiftOf(t) { const local = t + offsetMs(t) + offsetDays * DAY; return fromLocal(local) - t; }
+  const later = (t, days) => fromLocal(t + offsetMs(t) + days * DAY); // the same time of another day, whatever the clocks did
+  function shiftDay(by) { view.set(later(view.from, by), later(view.to, by)); }
+  function showNight() { // 20:00 to 8:00: of 11 or 13 h where the clocks change; both nights get the time of the longer one
+    const local = middle() + offsetMs(middle()), start = Math.floor(local / DAY) * DAY + (local % DAY < 12 * HOUR ? -4 : 20) * HOUR, a = fromLocal(start);
+    const b = fromLocal(start + 12 * HOUR), night = second ? later(b, offsetDays) - later(a, offsetDays) : 0;
+    view.set(a, Math.max(b, a + night));
+  }
+  const shiftOf = t => later(t, offsetDays) - t;
   function toggleCompare() {
     if (second) { second.close(); second.root.remove(); second = null; }
-    else { second = new Timeline(view, {shift: shiftOf, onpick: e => open(e.id), label: "The other night"}); second.filter = matches; lines.append(second.root); if (view.to - view.from > 1.5 * DAY || view.to - view.from > 20 * HOUR) showNight(); }
+    else { second = new Timeline(view, {shift: shiftOf, onpick: e => open(e.id), label: "The other night"}); second.filter = matches; lines.append(second.root); if (view.to - view.from > 10 * HOUR) showNight(); }
     compare.setAttribute("aria-pressed", String(!!second));
     other.hidden = !second;
     shown();
@@ -59,7 +64,6 @@ export function review(main, rest) {
     remembered = {from: view.from, to: view.to, wearer: app.wearer};
     date.value = isoDay(middle());
     if (second) other.value = isoDay(middle() + shiftOf(middle()));
-    when.textContent = view.to - view.from < DAY * .9 ? `${full(view.from)} – ${clockS(view.to)} ${zoneName(view.to)}` : `${[...new Set([day(view.from), day(view.to - 1)])].join(" – ")} ${zoneName(view.to)}`;
     const all = listed(), done = all.filter(e => e.verdict).length, key = JSON.stringify([all.map(e => [e.id, e.verdict, e.end_ms]), current?.id]);
     count.textContent = all.length ? `${done} of ${all.length} reviewed` : "";
     if (key === drawn) return;
@@ -77,7 +81,6 @@ export function review(main, rest) {
   }
 
   async function open(id) {
-    if (String(id).startsWith("mark-")) { const e = eventsIn(view.from, view.to).find(one => one.id === id); if (e) view.set(e.start_ms - 5000, e.start_ms + 5000); return; }
     if (location.hash !== `#review/${encodeURIComponent(app.wearer)}/event/${id}`) history.replaceState(null, "", `#review/${encodeURIComponent(app.wearer)}/event/${id}`);
     let found;
     try { found = await api(`/api/event/${encodeURIComponent(id)}`); } catch (error) { complain(error); return; }
@@ -93,7 +96,7 @@ export function review(main, rest) {
     emit("view");
   }
   async function say(request, done) {
-    if (!detail) return;
+    if (!detail || detail.by_person) return;
     if (!isOwner()) { complain(new Error("your token may see, not change")); return; }
     try { await mark({event: detail.id, ...request}); toast(done, detail.name, {seconds: 3}); await open(detail.id); } catch (error) { complain(error); }
   }
@@ -113,6 +116,26 @@ export function review(main, rest) {
     document.body.append(box);
     box.showModal();
   }
+  function addEpisode() { // one that the machine missed, between two times of the wearer's clock
+    if (!isOwner()) { complain(new Error("your token may see, not change")); return; }
+    const close = view.to - view.from <= 6e5, chosen = strip?.beat?.t, typed = ms => new Date(ms + offsetMs(ms)).toISOString().slice(0, 22);
+    const time = ms => h("input", {type: "datetime-local", step: .1, value: typed(ms), required: true}), read = field => fromLocal(Date.parse(field.value + "Z"));
+    const rule = h("select", {}, Object.entries(app.me.rules || {}).map(([id, name]) => h("option", {value: id}, name)));
+    const begin = time(chosen ?? (close ? view.from : middle() - 15e3)), end = time(chosen ? chosen + 1e4 : close ? view.to : middle() + 15e3), note = h("textarea", {maxLength: 2000, placeholder: "Why (optional)"});
+    const box = h("dialog", {onclose: async () => {
+      box.remove();
+      if (box.returnValue !== "yes") return;
+      try {
+        const done = await mark({kind: "episode", wearer: app.wearer, rule: rule.value, start_ms: read(begin), end_ms: read(end), note: note.value});
+        toast("Episode added", app.me.rules[rule.value], {seconds: 3});
+        open(`mark-${done.id}`);
+      } catch (error) { complain(error); }
+    }}, h("form", {method: "dialog"}, h("h2", {}, "Add an episode"), h("p.soft", {}, "One that the machine missed. It counts in burden and report, and can be undone."),
+      h("label.stack", {}, "What it is", rule), h("label.stack", {}, `Begins (${zoneName(middle())})`, begin), h("label.stack", {}, "Ends", end), note,
+      h("div.row", {}, h("span.grow"), h("button", {type: "button", onclick: () => box.close("no")}, "Cancel"), h("button.go", {value: "yes"}, "Add"))));
+    document.body.append(box);
+    box.showModal();
+  }
   const undo = id => mark({undo: id}).then(() => { toast("Undone", "", {seconds: 3}); open(detail.id); }, complain);
 
   function draw(moved) {
@@ -127,19 +150,19 @@ export function review(main, rest) {
         h("b.num", {}, p.similarity.toFixed(2)), " ", p.event?.name || "no event", h("br"), h("small.num", {}, `${day(p.t_ms)} ${clockS(p.t_ms)}`)))) : h("p.soft", {}, "nothing to compare with"), h("small", {}, `nearest embeddings among ${found.searched.toLocaleString("en")} windows of 2 s`));
     }, error => similar.replaceChildren(h("h3", {}, "Looks alike"), h("p.soft", {}, error.message)));
     const t = e.rule_table;
-    const people = h("div", {}, h("h3", {}, "What people said"), e.marks.length ? h("ul.audit", {}, e.marks.map(m => h("li", {class: m.undone_by !== null ? "undone" : ""}, h("span.grow", {}, h("b", {}, {confirm: "confirmed", false: "false alarm", episode: "corrected", note: "note", ack: "seen"}[m.kind] || m.kind), ` by ${m.author}, ${full(m.written_ms)}`, m.note ? h("div", {}, m.note) : null, m.undone_by !== null ? ` (undone by ${m.undone_by})` : ""), m.undone_by === null && own ? h("button", {onclick: () => undo(m.id)}, "Undo") : null))) : h("p.soft", {}, "nobody has looked at this yet"));
+    const people = h("div", {}, h("h3", {}, "What people said"), e.marks.length ? h("ul.audit", {}, e.marks.map(m => h("li", {class: m.undone_by !== null ? "undone" : ""}, h("span.grow", {}, h("b", {}, {confirm: "confirmed", false: "false alarm", episode: "corrected", note: "note", ack: "seen"}[e.by_person ? "" : m.kind] || (e.by_person ? "added" : m.kind)), ` by ${m.author}, ${full(m.written_ms)}`, m.note ? h("div", {}, m.note) : null, m.undone_by !== null ? ` (undone by ${m.undone_by})` : ""), m.undone_by === null && own ? h("button", {onclick: () => undo(m.id)}, "Undo") : null))) : h("p.soft", {}, "nobody has looked at this yet"));
     panel.hidden = false;
     panel.className = "card event " + e.severity;
     panel.replaceChildren(
       h("header", {}, h("h2", {class: e.verdict === "false" ? "gone" : ""}, e.name), h("span.sev", {}, e.severity), h("span.num.soft", {}, `${full(e.start_ms)} ${zoneName(e.start_ms)}, ${lasts(e.end_ms - e.start_ms)}${e.state === "open" ? ", still open" : e.state === "retracted" ? ", withdrawn by a second look" : ""}`), h("span.grow"),
-        h("b", {id: "verdict"}, e.verdict ? WORDS[e.verdict] + (e.verdict === "episode" ? `: ${e.right.name}, ${clockS(e.right.start_ms)}, ${lasts(e.right.end_ms - e.right.start_ms)}` : "") : "not reviewed")),
-      h("div.row", {}, [["Confirm", "c", () => say({kind: "confirm"}, "Confirmed"), "confirm"], ["False alarm", "f", () => say({kind: "false"}, "False alarm"), "false"], ["Correct …", "e", correct, "episode"], ["Note …", "m", note, "note"]].map(([text, key, act, kind]) => h("button", {onclick: act, disabled: !own, title: own ? key : "your token may see, not change", "data-act": kind, "aria-pressed": String(e.verdict === kind)}, text)),
+        h("b", {id: "verdict"}, e.by_person ? (e.verdict ? "+ added by a person" : "+ added by a person, undone") : e.verdict ? WORDS[e.verdict] + (e.verdict === "episode" ? `: ${e.right.name}, ${clockS(e.right.start_ms)}, ${lasts(e.right.end_ms - e.right.start_ms)}` : "") : "not reviewed")),
+      h("div.row", {}, (e.by_person ? [] : [["Confirm", "c", () => say({kind: "confirm"}, "Confirmed"), "confirm"], ["False alarm", "f", () => say({kind: "false"}, "False alarm"), "false"], ["Correct …", "e", correct, "episode"], ["Note …", "m", note, "note"]]).map(([text, key, act, kind]) => h("button", {onclick: act, disabled: !own, title: own ? key : "your token may see, not change", "data-act": kind, "aria-pressed": String(e.verdict === kind)}, text)),
         h("span.grow"), h("button", {onclick: () => { view.set(e.start_ms - 1e4, e.start_ms + 2e4); }}, "Show in timeline")),
       strip.root,
       h("div.cols", {},
         h("div", {}, table([...evidence, ...beats, ["mean confidence of its beats", e.beats.mean_confidence ?? "–"]], "Evidence"), people),
-        t ? h("div", {}, table(t.thresholds.map(x => [x.text.replaceAll("`", ""), `${+(+x.value).toFixed(3)} ${x.unit}`]), `Rule ${e.rule}`), h("p.soft", {}, t.meaning.replaceAll("`", "")), h("small", {}, `Source: ${t.source.replaceAll("`", "")}`)) : table([["rule", e.rule]], "Rule"),
-        h("div", {}, table([["seen by", e.device], ["told at", clockS(e.detected_ms)], ["revision", e.revision], ["encoder", e.analysis.encoder], ["rules", e.analysis.rules_hash.slice(0, 8)], ["software", e.analysis.code_version], ["ran on", e.analysis.provider], ["event", e.id]], "Analysis"),
+        t && !e.by_person ? h("div", {}, table(t.thresholds.map(x => [x.text.replaceAll("`", ""), `${+(+x.value).toFixed(3)} ${x.unit}`]), `Rule ${e.rule}`), h("p.soft", {}, t.meaning.replaceAll("`", "")), h("small", {}, `Source: ${t.source.replaceAll("`", "")}`)) : table([["rule", e.rule]], "Rule"),
+        h("div", {}, table([["recorded by", e.device], ...(e.analysis ? [["told at", clockS(e.detected_ms)], ["revision", e.revision], ["encoder", e.analysis.encoder], ["rules", e.analysis.rules_hash.slice(0, 8)], ["software", e.analysis.code_version], ["ran on", e.analysis.provider]] : []), ["event", e.id]], e.analysis ? "Analysis" : "Recording"),
           e.revisions.length ? h("details", {}, h("summary", {}, `${e.revisions.length} earlier revisions`), h("table", {}, h("tbody", {}, e.revisions.map(r => h("tr", {}, h("th", {}, r.revision), h("td", {}, `${r.state}, ${r.severity}`)))))) : null, similar)));
   }
 
@@ -158,7 +181,7 @@ export function review(main, rest) {
   }
   begin(rest);
   shown();
-  window.anyecgReview = () => ({from: view.from, to: view.to, frames: first.frames, draw_ms: first.drawMs, events: listed().length, beat: strip?.beat, set: (a, b) => view.set(a, b)});
+  window.anyecgReview = () => ({from: view.from, to: view.to, other: second?.range(), frames: first.frames, draw_ms: first.drawMs, events: listed().length, beat: strip?.beat, set: (a, b) => view.set(a, b)});
   return {
     route: react,
     close() { stopped = true; first.close(); second?.close(); strip?.close(); offs.forEach(off => off()); },
@@ -166,7 +189,7 @@ export function review(main, rest) {
     key(e) {
       if (strip && detail && strip.key(e)) return true;
       const act = {ArrowLeft: () => view.pan(-.15), ArrowRight: () => view.pan(.15), "+": () => view.zoom(.6), "=": () => view.zoom(.6), "-": () => view.zoom(1 / .6), n: () => next(1), p: () => next(-1), u: () => next(1, e => !e.verdict), d: () => showDay(middle()), y: showNight, x: () => around(1e4),
-        c: () => say({kind: "confirm"}, "Confirmed"), f: () => say({kind: "false"}, "False alarm"), m: () => detail && note(), e: () => detail && own() && correct()}[e.key];
+        c: () => say({kind: "confirm"}, "Confirmed"), f: () => say({kind: "false"}, "False alarm"), m: () => detail && !detail.by_person && note(), e: () => detail && !detail.by_person && own() && correct(), o: addEpisode}[e.key];
       if (!act) return false;
       act();
       return true;

@@ -1,5 +1,5 @@
 // One time axis from a week to a beat: events, heart rate, rhythm, ectopy, signal, and, close up, the ECG itself.
-import {beatColour, clock, clockMs, clockS, colours, day, dayStart, emit, fit, grid, h, hatch, lasts, median, offsetMs, on, PX_PER_MM} from "./base.js";
+import {beatColour, clock, clockMs, clockS, colours, day, dayStart, emit, fit, full, grid, h, hatch, isoDay, lasts, median, offsetMs, on, zoneName} from "./base.js";
 import {beatTiles, days, eventsIn, loading, waveTiles} from "./store.js";
 
 export const SEVERITIES = ["critical", "urgent", "advisory", "info"];
@@ -12,7 +12,8 @@ export class Timeline {
     this.view = view; this.shift = shift; this.onpick = onpick; this.chosen = null; this.filter = () => true;
     this.canvas = h("canvas", {role: "img", "aria-label": label, tabIndex: 0});
     this.tip = h("div.tip", {hidden: true});
-    this.root = h("div.line", {}, this.canvas, this.tip);
+    this.caption = h("small.num");
+    this.root = h("div.line", {}, this.caption, this.canvas, this.tip);
     this.hits = []; this.dirty = true; this.stopped = false; this.frames = 0; this.drawMs = 0;
     const again = () => { this.dirty = true; };
     this.offs = [on("tile", again), on("theme", again), on("view", again)];
@@ -73,6 +74,7 @@ export class Timeline {
     c.clearRect(0, 0, width, H);
     c.font = "11px system-ui"; c.textBaseline = "alphabetic";
     const lanes = close ? {events: [22, 52], hr: [80, 70], rhythm: [156, 12], ecg: [186, 262]} : {events: [22, 60], hr: [92, 120], rhythm: [224, 16], ectopy: [254, 44], signal: [312, 14]};
+    this.caption.textContent = this.words(from, to);
     const tilesOfDays = days(from, to);
     this.axis(c, x, from, to, width, H, small);
     const minutes = [];
@@ -90,13 +92,19 @@ export class Timeline {
     lanes.ectopy && name("V, S", lanes.ectopy); lanes.signal && name("signal", lanes.signal);
     c.textAlign = "left";
   }
+  words(from, to) { // which span of which day this is
+    const changes = offsetMs(from) !== offsetMs(to - 1) ? `, the clocks change: ${+((to - from) / 36e5).toFixed(1)} h` : "";
+    const zones = [...new Set([zoneName(from), zoneName(to - 1)])].join(" / ");
+    if (to - from >= 864e5 * .9) return `${[...new Set([day(from), day(to - 1)])].join(" – ")} ${zones}${changes}`;
+    return `${full(from)} – ${isoDay(from) === isoDay(to - 1) ? "" : day(to - 1) + " "}${clockS(to)} ${zones}${changes}`;
+  }
   axis(c, x, from, to, width, H, small) {
     const colour = colours(), span = to - from, step = STEPS.find(s => s / span * (width - LEFT) > (small ? 62 : 84)) || 864e5;
     c.strokeStyle = colour.line; c.fillStyle = colour.soft; c.lineWidth = 1; c.textAlign = "center";
-    const origin = dayStart(from);
-    for (let t = origin + Math.floor((from - origin) / step) * step; t <= to; t += step) {
+    const origin = dayStart(from), tick = Math.min(step, 18e5); // a change of clocks moves the hours
+    for (let t = origin + Math.floor((from - origin) / tick) * tick; t <= to; t += tick) {
       const at = Math.round(x(t)) + .5;
-      if (at < LEFT - 1) continue;
+      if (at < LEFT - 1 || (step > tick && (t + offsetMs(t)) % step)) continue;
       const midnight = ((t + offsetMs(t)) % 864e5) === 0;
       c.strokeStyle = midnight ? colour.soft : colour.line;
       c.beginPath(); c.moveTo(at, 18); c.lineTo(at, H); c.stroke();
@@ -115,25 +123,31 @@ export class Timeline {
       at = Math.max(at, Math.min(b, to));
     }
   }
+  beatRates(from, to) { // each beat's own rate
+    const found = [];
+    for (const tile of beatTiles(from, to)) for (const r of tile) for (let i = 1; i < r.t.length; i++) {
+      const rr = r.t[i] - r.t[i - 1];
+      if (r.t[i] >= from && r.t[i] <= to && rr >= 200 && rr <= 3000) found.push({t: r.t[i], type: r.types[i], rate: 6e4 / rr});
+    }
+    return found;
+  }
   rate(c, x, minutes, [y, hh], from, to, span) {
     const colour = colours(), known = minutes.filter(([m, i]) => m.hr[i] != null);
     let low = 50, high = 100;
     for (const [m, i] of known) { low = Math.min(low, m.min[i]); high = Math.max(high, m.max[i]); }
+    const dots = span <= BEATS ? this.beatRates(from, to) : [];
+    for (const d of dots) { low = Math.min(low, d.rate); high = Math.max(high, d.rate); }
     low = Math.floor(low / 10) * 10; high = Math.min(Math.ceil(high / 10) * 10, 260);
     const Y = v => y + hh - (Math.min(v, high) - low) / (high - low) * hh;
     c.textAlign = "right"; c.fillStyle = colour.soft; c.strokeStyle = colour.line;
     for (const v of [low, (low + high) / 2, high]) { c.fillText(v.toFixed(0), LEFT - 6, Y(v) + 4); c.beginPath(); c.moveTo(LEFT, Y(v)); c.lineTo(x(to), Y(v)); c.stroke(); }
     c.textAlign = "left";
     c.save(); c.beginPath(); c.rect(LEFT, y - 4, x(to) - LEFT, hh + 8); c.clip();
-    if (span <= BEATS) { // each beat's own rate
-      c.fillStyle = colour.accent;
-      for (const tile of beatTiles(from, to)) for (const r of tile) for (let i = 1; i < r.t.length; i++) {
-        if (r.t[i] < from || r.t[i] > to) continue;
-        const rr = r.t[i] - r.t[i - 1];
-        if (rr < 200 || rr > 3000) continue;
-        const normal = r.types[i] === "N";
-        c.fillStyle = normal ? colour.accent : beatColour(r.types[i]);
-        c.beginPath(); c.arc(x(r.t[i]), Y(Math.max(low, 6e4 / rr)), (normal ? 1 : 1.4) * (span > 3e5 ? 1.2 : 2), 0, 7); c.fill();
+    if (span <= BEATS) {
+      for (const d of dots) {
+        const normal = d.type === "N";
+        c.fillStyle = normal ? colour.accent : beatColour(d.type);
+        c.beginPath(); c.arc(x(d.t), Y(d.rate), (normal ? 1 : 1.4) * (span > 3e5 ? 1.2 : 2), 0, 7); c.fill();
       }
     } else {
       const per = Math.max(1, Math.floor(minutes.length / 1500));
