@@ -58,7 +58,7 @@ def test_the_pages_print_the_figures_of_the_json(state: Path, printed: tuple[Pat
     figures = value(state, "report", *ANN)
     assert f"{figures['beats']['V']:,} (" in text
     assert f"{100 * figures['af_share']:.1f} % of readable time" in text
-    assert "Sun 29 Mar 2026, the clocks changed: 14.5 h" in text
+    assert "Sun 29 Mar 2026, a day of 23 h: the clocks changed" in text
     assert "Sun 03:00 CEST" in text
     assert "Sun 02:00" not in text
     assert "false alarm" in text

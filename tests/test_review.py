@@ -23,7 +23,8 @@ from edge.errors import AnyecgError, BadInputError
 from edge.store import marks, queries, tables
 from edge.store.database import open_writable
 
-importlib.import_module("edge.cli.review")
+for group in ("report", "review", "strip"):
+    importlib.import_module(f"edge.cli.{group}")
 
 
 @pytest.fixture
@@ -171,6 +172,32 @@ def test_commands_write_without_a_daemon(state: Path) -> None:
         verdicts = marks.verdicts(conn, AF_IDS)
         assert {key: mark.kind for key, mark in verdicts.items()} == {AF_IDS[1]: "false", AF_IDS[2]: "episode"}
         assert [m.note for m in marks.in_period(conn, "ann", 0, NOW_NS, kinds=("symptom",))] == ["dizzy"]
+
+
+def test_a_missed_episode_is_added_found_shown_and_taken_back(state: Path) -> None:
+    span = ("--start", "2026-03-28T08:00", "--end", "2026-03-28T09:00")
+    added = run(state, "review", "add", "af", "--wearer", "ann", *span, "--note", "seen on the strip")
+    assert (added["kind"], added["finding_id"], added["value"]) == ("episode", None, {"rule": "af"})
+    name = f"mark-{added['id']}"
+    assert [m["id"] for m in run(state, "review", "list", name)] == [added["id"]]
+    day = ("--wearer", "ann", "--since", "2026-03-28", "--until", "2026-03-28")
+    assert [m["id"] for m in run(state, "review", "list", *day)] == [added["id"]]
+    strip = run(state, "strip", "--event", name)
+    assert f"event {name}: af" in strip["title"]
+    burden = run(state, "report", *day)["af_s"]
+    run(state, "review", "undo", str(added["id"]))
+    assert run(state, "report", *day)["af_s"] == burden - 3600
+    with reader(state).connect() as conn:
+        assert marks.find_episode(conn, name)["state"] == "undone"
+        for wrong in ("mark-999", "mark-x", "mark-"):
+            with pytest.raises(BadInputError, match=r"no (event|mark)"):
+                marks.find_episode(conn, wrong)
+    with pytest.raises(BadInputError, match="is not before"):
+        run(state, "review", "add", "af", "--wearer", "ann", "--start", span[3], "--end", span[1])
+    with pytest.raises(BadInputError, match="nothing of ann was recorded by strap then"):
+        run(state, "review", "add", "af", "--wearer", "ann", *span, "--device", "strap")
+    with pytest.raises(BadInputError, match="no rule 'atrial'"):
+        run(state, "review", "add", "atrial", "--wearer", "ann", *span)
 
 
 def test_the_command_for_beats_finds_the_sample(state: Path) -> None:

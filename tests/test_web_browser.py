@@ -139,6 +139,17 @@ def test_an_event_is_reviewed_corrected_and_taken_back(scene: Scene) -> None:
         found = marks.corrected_beats(conn, recording, chosen["sample"], chosen["sample"] + 1)
         assert "NSVFQ"[found["type"][0]] == wanted
 
+    page.key("o")
+    page.until("document.querySelector('dialog select')")
+    page.eval("document.querySelector('dialog select').value = 'svt'")
+    page.click("dialog .go")
+    page.until("document.querySelector('#verdict').textContent === '+ added by a person'")
+    assert (scene.marks()[2].kind, scene.marks()[2].value) == ("episode", {"rule": "svt"})
+    page.click(".audit button")
+    page.until("document.querySelector('#verdict').textContent.includes('undone')")
+    page.eval(f"location.hash = '#review/anna/event/{shown}'")
+    page.until("document.querySelector('#verdict').textContent === 'not reviewed'")
+
     page.key("m")
     page.until("document.querySelector('dialog textarea')")
     page.type("<b>looks</b> odd")
@@ -206,6 +217,7 @@ def test_weight_first_paint_and_panning_of_a_day(history: Path, tmp_path: Path) 
             assert weight < 300_000
             assert paint < 1000
             assert max(rates) >= 30
+            night_of_the_change(browser)
             at = utc_ns(berlin(28, 10, 5)) // 10**6
             browser.eval(f"window.anyecgReview().set({at}, {at + 8000})")  # from a day to a beat
             browser.until("window.anyecgReview().to - window.anyecgReview().from < 9000")
@@ -219,6 +231,24 @@ def test_weight_first_paint_and_panning_of_a_day(history: Path, tmp_path: Path) 
             assert sizes == {390: 0, 1280: 0}, "nothing sticks out sideways"
     finally:
         browser.close()
+
+
+def night_of_the_change(browser: Browser) -> None:
+    """28 to 29 March 2026 in Berlin: from 20:00 to 8:00 are 11 hours; the night before had 12."""
+    browser.eval(f"window.anyecgReview().set({utc_ns(berlin(29, 0)) // 10**6}, {utc_ns(berlin(29, 6)) // 10**6})")
+    browser.key("y")
+    night = [utc_ns(at) // 10**6 for at in (berlin(28, 20), berlin(29, 8))]
+    shown = "[window.anyecgReview().from, window.anyecgReview().to]"
+    browser.until(f"JSON.stringify({shown}) === '{json.dumps(night, separators=(',', ':'))}'")
+    caption = "document.querySelector('.line small').textContent"
+    browser.until(f"{caption}.includes('CET / CEST, the clocks change: 11 h')")
+    browser.eval("[...document.querySelectorAll('button')].find(b => b.textContent === 'Compare').click()")
+    before = [utc_ns(at) // 10**6 for at in (berlin(27, 20), berlin(28, 8))]
+    other = "JSON.stringify(window.anyecgReview().other)"
+    browser.until(f"{other} === '{json.dumps(before, separators=(',', ':'))}'")
+    assert browser.eval(f"{shown}[1] - {shown}[0]") == 12 * 3_600_000, "both at the same scale"
+    browser.until("document.querySelectorAll('.line small')[1].textContent.startsWith('Fri 27 Mar 20:00:00')")
+    browser.eval("[...document.querySelectorAll('button')].find(b => b.textContent === 'Compare').click()")
 
 
 def test_a_wrong_token_is_refused_and_a_viewer_only_sees(tmp_path: Path) -> None:

@@ -95,6 +95,23 @@ def test_corrections_show_in_the_day_the_event_and_the_beats(tmp_path: Path) -> 
     assert beats[0]["types"][0] == "V"
 
 
+def test_an_episode_that_only_a_person_saw_is_an_event_too(tmp_path: Path) -> None:
+    state = build(tmp_path)
+    engine = open_writable(state)
+    with engine.begin() as conn:
+        start, end = utc_ns(berlin(28, 8)), utc_ns(berlin(28, 8, 1))
+        span = marks.place_span(conn, "ann", start, end)
+        said = marks.perform(conn, {"kind": "episode", "rule": "svt", "author": "eva", **span}, NOW_NS)
+        day = review.overview(conn, "ann", utc_ns(berlin(28, 0)), utc_ns(berlin(29, 0)))
+        event = review.event(conn, f"mark-{said['id']}", Config())
+    engine.dispose()
+    assert f"mark-{said['id']}" in {e["id"] for e in day["events"]}
+    assert (event["by_person"], event["rule"], event["analysis"]) == (True, "svt", None)
+    assert (event["start_ms"], event["end_ms"]) == (wire.ms(start), wire.ms(end))
+    assert [(m["author"], m["kind"]) for m in event["marks"]] == [("eva", "episode")]
+    assert event["beats"]["count"] > 0
+
+
 def test_an_event_names_its_evidence_rule_thresholds_and_analysis(conn: Connection) -> None:
     config = Config(rules={"af": {"min_s": 45}})
     event = review.event(conn, AF_IDS[0], config)
