@@ -39,7 +39,7 @@ from edge.rhythm.events import Current
 from edge.sources.ble.source import BleSource
 from edge.sources.mqtt import MqttSource
 from edge.storage import Storage
-from edge.store import marks, outbox, queries, tables
+from edge.store import marks, outbox, queries, questions, tables
 from edge.store.findings import Change
 from edge.store.health import write_health
 from edge.store.wearers import Routes
@@ -87,6 +87,7 @@ class Daemon:
             "reanalyze": self._reanalyze,
             "reanalyze_progress": self._reanalyze_progress,
             "mark": self._desk.mark,
+            "question": self._question,
             "alerts_test": self._desk.test,
             "state": self._wearer_states,
             "devices": self._reload_devices,
@@ -382,6 +383,12 @@ class Daemon:
         self._routes = await asyncio.to_thread(self._load_routes)
         await self._ble.reload()
         return done
+
+    async def _question(self, request: dict[str, Any]) -> dict[str, Any]:
+        now_ns = self._clock.utc_ns()
+        return await asyncio.wrap_future(
+            self._gateway.writer.submit(lambda conn: questions.keep(conn, request, now_ns))
+        )
 
     async def _wearer_states(self, _request: dict[str, Any]) -> dict[str, Any]:
         return self._desk.states

@@ -20,7 +20,7 @@ from store_kit import AF_IDS, berlin, build, reader, utc_ns
 from web_kit import Browser, needs_chromium, page_process
 
 from edge.sources.record import read_record
-from edge.store import marks, queries, tables
+from edge.store import marks, queries, questions, tables
 from edge.web.tokens import TokenFile
 
 pytestmark = [needs_chromium, needs_mosquitto]
@@ -172,6 +172,14 @@ def test_a_question_is_answered_and_its_citation_opens_the_event(scene: Scene) -
     page.until("document.querySelector('.qa .a')?.textContent.length > 20 && !document.querySelector('.stage')", 90)
     page.until("document.querySelector('.qa [data-event]')", 5)
     cited = page.eval("document.querySelector('.qa [data-event]').getAttribute('data-event')")
+    answer = page.eval("document.querySelector('.qa .a').textContent")
+    with reader(scene.state).connect() as conn:
+        (kept,) = questions.recent(conn, 10)
+    assert (kept["question"], kept["answer"]["answer"]) == ("List all events of the last hour", answer)
+    page.key("h")
+    page.until("!document.querySelector('.qa')")
+    page.eval("location.hash = '#ask'")
+    page.until(f"document.querySelector('.qa .a')?.textContent === {json.dumps(answer)}")  # asked before
     page.click(".qa [data-event]")
     page.until(f"location.hash.endsWith('event/{cited}') && document.querySelector('#verdict')")
     assert page.eval("document.querySelector('.strip canvas').width") > 0

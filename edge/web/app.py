@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import structlog
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
@@ -19,7 +20,7 @@ from edge import __version__, control, sdnotify
 from edge.clock import SystemClock
 from edge.config import Config
 from edge.errors import AnyecgError, BadInputError
-from edge.store import marks
+from edge.store import marks, questions
 from edge.store.database import StoreError
 from edge.web import review, similar, wire
 from edge.web.answering import Answerer
@@ -29,8 +30,11 @@ from edge.web.live import MAX_STREAMS, Hub, Stream, read_people
 from edge.web.reader import Reader
 from edge.web.tokens import Sessions, TokenFile
 
+log = structlog.get_logger(__name__)
+
 STATIC = Path(__file__).parent / "static"
 MAX_QUESTION = 500
+QUESTIONS_SHOWN = 30
 
 
 class Page:
@@ -143,6 +147,18 @@ class Page:
         done = await asyncio.to_thread(lambda: control.request(self.state, "mark", timeout_s=10.0, **wanted))
         return _json({key: done[key] for key in ("id", "kind", "finding_id", "undone_ns")})
 
+    def _remember(self, question: str, wearer: str | None, answer: dict[str, Any]) -> None:
+        shown = {name: answer.get(name) for name in ("answer", "citations", "coverage", "fallback", "timing_ms")}
+        try:
+            control.request(self.state, "question", timeout_s=10.0, question=question, wearer=wearer, answer=shown)
+        except AnyecgError as error:  # an answer is worth having even where nobody keeps it
+            log.warning("question not kept", error=str(error))
+
+    async def questions(self, _request: Request) -> Response:
+        rows = await self.reader.read(lambda conn: questions.recent(conn, QUESTIONS_SHOWN))
+        kept = ("question", "wearer", "answer")
+        return _json([{name: row[name] for name in kept} | {"asked_ms": wire.ms(row["asked_ns"])} for row in rows])
+
     async def ask(self, request: Request) -> Response:
         document = await _document(request)
         question, wearer = document.get("question"), document.get("wearer")
@@ -153,6 +169,8 @@ class Page:
 
         async def told() -> AsyncIterator[bytes]:
             async for said in self.answerer.ask(question, wearer):
+                if "done" in said:
+                    await asyncio.to_thread(self._remember, question, wearer, said["done"])
                 yield wire.event(next(iter(said)), said)
 
         return _events(told())
@@ -177,6 +195,7 @@ def make_app(state: Path, config: Config, door: Door) -> Starlette:
         Route("/api/health", page.health),
         Route("/api/mark", page.mark, methods=["POST"]),
         Route("/api/ask", page.ask, methods=["POST"]),
+        Route("/api/questions", page.questions),
         Mount("/static", StaticFiles(directory=STATIC)),
     ]
     return Starlette(

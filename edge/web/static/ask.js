@@ -1,33 +1,34 @@
 // Questions in plain language; the answer streams in, and its citations open the strip.
-import {app, clockS, day, h, isOwner, lasts, on, Refused, complain} from "./base.js";
+import {api, app, clockS, complain, day, full, h, lasts, Refused} from "./base.js";
 import {go} from "./app.js";
 
 const IDEAS = ["What happened last night?", "How many PVCs were there in the last 24 hours?", "When was the longest AF episode?", "What was the lowest heart rate yesterday?", "How much was recorded today?"];
-const log = []; // kept while the page is open
 
 export function askView(main) {
   const field = h("input", {type: "text", maxLength: 500, autocomplete: "off", "aria-label": "Question", placeholder: "Ask about the recordings …"});
-  const send = h("button.go", {}, "Ask"), answers = h("div", {"aria-live": "polite"});
+  const send = h("button.go", {}, "Ask"), answers = h("div", {"aria-live": "polite"}), past = h("div", {"aria-label": "Asked before"});
   const ideas = h("div.chips", {}, IDEAS.map(text => h("button", {onclick: () => { field.value = text; submit(); }}, text)));
-  let busy = null;
+  let busy = false;
   main.append(h("div.ask", {}, h("section.card.stack", {}, h("h2", {}, "Ask"),
     h("form", {onsubmit: e => { e.preventDefault(); submit(); }}, field, send), ideas,
-    h("small", {}, "The language model only chooses what to look up; every figure and time is computed from the database and cited.")), answers));
-  log.forEach(box => answers.prepend(box));
+    h("small", {}, "The language model only chooses what to look up; every figure and time is computed from the database and cited.")), answers, past));
   field.focus();
+  api("/api/questions").then(asked => past.append(...asked.map(q => {
+    const {box, take} = exchange(q.question, [full(q.asked_ms), q.wearer].filter(Boolean).join(", "));
+    take({done: q.answer});
+    return box;
+  })), complain);
 
   async function submit() {
     const question = field.value.trim();
     if (!question || busy) return;
-    const stage = h("p.soft.stage", {}, "asking"), text = h("p.a"), cites = h("div.places"), small = h("small");
-    const box = h("section.card.qa", {}, h("p.q", {}, question), text, stage, cites, small);
+    const {box, take} = exchange(question, "");
     answers.prepend(box);
-    log.push(box);
-    if (log.length > 30) log.shift().remove();
-    busy = new AbortController();
+    busy = true;
     send.disabled = true;
+    take({stage: "asking"});
     try {
-      const answer = await fetch("/api/ask", {method: "POST", signal: busy.signal, headers: {"content-type": "application/json"}, body: JSON.stringify({question, wearer: app.wearer})});
+      const answer = await fetch("/api/ask", {method: "POST", headers: {"content-type": "application/json"}, body: JSON.stringify({question, wearer: app.wearer})});
       if (!answer.ok) throw new Refused(answer.status, (await answer.json()).error);
       const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
       for (let rest = "";;) {
@@ -42,25 +43,29 @@ export function askView(main) {
         }
       }
       field.value = "";
-    } catch (error) { text.textContent = error.message; }
-    stage.remove();
-    busy = null;
+    } catch (error) { take({error: error.message}); }
+    busy = false;
     send.disabled = false;
+  }
 
+  function exchange(question, when) { // one question and what comes back
+    const stage = h("p.soft.stage", {hidden: true}), text = h("p.a"), cites = h("div.places"), small = h("small");
+    const box = h("section.card.qa", {}, h("p.q", {}, question), text, stage, cites, small);
     function take(said) {
-      if (said.stage) stage.textContent = said.stage;
-      if (said.text) text.append((text.textContent ? " " : "") + said.text);
-      if (said.error) text.textContent = said.error;
-      if (said.done) {
-        const d = said.done;
-        cites.append(...d.citations.slice(0, 24).map((c, n) => cite(c, n)));
-        const notes = [];
-        if (d.coverage) notes.push(`rests on ${lasts(d.coverage.readable_s * 1000)} of readable signal`);
-        if (d.fallback) notes.push("planned by keywords: the language model's choice contradicted the question");
-        if (d.timing_ms?.total) notes.push(`${(d.timing_ms.total / 1000).toFixed(1)} s`);
-        small.textContent = notes.join(" · ");
-      }
+      if (said.stage) { stage.textContent = said.stage; stage.hidden = false; }
+      if (said.text) text.append(said.text);
+      if (said.error) { text.textContent = said.error; stage.remove(); }
+      if (!said.done) return;
+      const d = said.done, notes = when ? [when] : [];
+      stage.remove();
+      text.textContent = d.answer;
+      cites.append(...(d.citations || []).slice(0, 24).map(cite));
+      if (d.coverage) notes.push(`rests on ${lasts(d.coverage.readable_s * 1000)} of readable signal`);
+      if (d.fallback) notes.push("planned by keywords: the language model's choice contradicted the question");
+      if (d.timing_ms?.total) notes.push(`${(d.timing_ms.total / 1000).toFixed(1)} s`);
+      small.textContent = notes.join(" · ");
     }
+    return {box, take};
   }
   function cite(c, n) {
     if (c.event) {
@@ -70,5 +75,5 @@ export function askView(main) {
     const [a, b] = c.span.map(t => Date.parse(t));
     return h("button", {onclick: () => go("review", "at", a, b)}, `${day(a)} ${clockS(a)} – ${clockS(b)}`);
   }
-  return {close() {}};
+  return {close() {}}; // an answer on its way is finished and kept
 }
