@@ -176,7 +176,7 @@ def test_a_question_is_answered_and_its_citation_opens_the_event(scene: Scene) -
     with reader(scene.state).connect() as conn:
         (kept,) = questions.recent(conn, 10)
     assert (kept["question"], kept["answer"]["answer"]) == ("List all events of the last hour", answer)
-    page.key("h")
+    page.eval("location.hash = '#health'")
     page.until("!document.querySelector('.qa')")
     page.eval("location.hash = '#ask'")
     page.until(f"document.querySelector('.qa .a')?.textContent === {json.dumps(answer)}")  # asked before

@@ -36,7 +36,7 @@ def page_process(state: Path, *arguments: str) -> Iterator[str]:
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
     try:
-        deadline_s = time.monotonic() + 30
+        deadline_s = time.monotonic() + 120
         while (found := re.search(r"url=(https?://\S+)", log.read_text())) is None:
             assert process.poll() is None, log.read_text()
             assert time.monotonic() < deadline_s, "the page did not start"
@@ -65,7 +65,7 @@ class Browser:
         with (folder / "log").open("wb") as log:
             self._process = subprocess.Popen([CHROMIUM, *flags], stdout=log, stderr=log)
         port_file = folder / "DevToolsActivePort"
-        wait(lambda: port_file.exists() and port_file.read_text().count("\n") >= 1, 30, "chromium")
+        wait(lambda: port_file.exists() and port_file.read_text().count("\n") >= 1, 120, "chromium")
         port = port_file.read_text().splitlines()[0]
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/json/list") as answer:
             targets = json.load(answer)
@@ -87,7 +87,7 @@ class Browser:
         number = next(self._numbers)
         self._socket.send(json.dumps({"id": number, "method": method, "params": params}))
         while True:
-            message = json.loads(self._socket.recv(timeout=60))
+            message = json.loads(self._socket.recv(timeout=180))
             self._note(message)
             if message.get("id") == number:
                 assert "error" not in message, message
@@ -120,7 +120,7 @@ class Browser:
         assert "exceptionDetails" not in done, done["exceptionDetails"]
         return done["result"].get("value")
 
-    def until(self, script: str, timeout_s: float = 20) -> Any:
+    def until(self, script: str, timeout_s: float = 60) -> Any:
         """Wait until a script is true; return its value."""
         deadline_s = time.monotonic() + timeout_s
         wrapped = f"(() => {{ try {{ const v = {script}; return v instanceof Node || v }} catch {{ return null }} }})()"
