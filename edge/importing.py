@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from sqlalchemy import func, select
+from sqlalchemy import Connection, func, select
 
 from edge.chunk import MISSING, Chunk, Delivery
 from edge.clock import utc_ns_of
@@ -16,7 +16,7 @@ from edge.errors import AnyecgError, BadInputError
 from edge.gateway import Gateway
 from edge.sources.payload import ID
 from edge.sources.record import Record, read_record
-from edge.store import tables
+from edge.store import marks, queries, tables
 
 CHUNK_S = 10.0
 IN_FLIGHT = 64
@@ -69,8 +69,23 @@ async def import_record(
     recording_id, end_sample = await asyncio.to_thread(_recording, gateway, wearer, device)
     await intake.flush(recording_id)
     await gateway.finish(recording_id, end_sample)
+    if source.remarks:
+        now_ns = gateway.clock.utc_ns()
+        said = gateway.writer.submit(lambda conn: _keep_remarks(conn, recording_id, source, now_ns))
+        await asyncio.wrap_future(said)
     summary = await asyncio.to_thread(_summary, gateway, recording_id)
     return {**summary, "already": not intake.counters["stored"], "notes": list(source.notes)}
+
+
+def _keep_remarks(conn: Connection, recording_id: int, source: Record, now_ns: int) -> None:
+    """Mark the symptoms and notes that a file brought, each once however often it is imported."""
+    recording = queries.find_recording(conn, recording_id)
+    for remark in source.remarks:
+        at_ns = recording.to_utc_ns(remark.sample)
+        there = marks.in_period(conn, recording.wearer, at_ns, at_ns + 1, kinds=(remark.kind,), undone=True)
+        if remark.sample < source.n and all(mark.note != remark.text for mark in there):
+            request = {"kind": remark.kind, "wearer": recording.wearer, "at_ns": at_ns, "note": remark.text}
+            marks.perform(conn, request | {"author": "import"}, now_ns)
 
 
 def chunks(record: Record, wearer: str, device: str, boot: int, start_ns: int) -> Iterator[Chunk]:

@@ -14,7 +14,7 @@ from edge.chunk import MISSING
 from edge.encoder.contract import BEAT_CLASSES
 from edge.errors import BadInputError
 from edge.sources.record import read_record
-from edge.store import queries
+from edge.store import marks, queries
 from edge.store.database import open_readonly, open_writable
 from edge.store.waveform import write
 
@@ -34,13 +34,16 @@ def test_a_round_trip_changes_nothing(state: Path, tmp_path: Path, form: str) ->
     files = value(state, "export", "--wearer", "anna", f"--{form}", tmp_path / "out", *PERIOD)["files"]
     (path,) = [f for f in files if f.endswith((".edf", "Z.hea"))]
     second = new_state(tmp_path / "second")
-    value(second, "import", path.removesuffix(".hea"), "--wearer", "anna", "--device", "patch")
-    kept = []
+    for _ in range(2):  # again changes nothing
+        value(second, "import", path.removesuffix(".hea"), "--wearer", "anna", "--device", "patch")
+    kept, said = [], []
     for folder in (state, second):
         engine = open_readonly(folder)
         with engine.connect() as conn:
             recording, samples = stored(conn, "anna")
             kept.append((recording, samples, read_so_far(conn, recording)))
+            found = marks.in_period(conn, "anna", 0, 2**62)
+            said.append([(m.kind, round(m.at_ns / 1e6), m.note) for m in found])
         engine.dispose()
     (before, samples, reading), (after, samples_again, reading_again) = kept
     np.testing.assert_array_equal(samples, samples_again)
@@ -52,6 +55,8 @@ def test_a_round_trip_changes_nothing(state: Path, tmp_path: Path, form: str) ->
     assert before.to_utc_ns(100_000) == after.to_utc_ns(100_000)
     assert reading == reading_again
     assert len(reading[0]) > 300
+    assert said[0] == said[1]
+    assert [kind for kind, _, _ in said[0]] == ["symptom"]
 
 
 def test_edfio_reads_signals_and_annotations(state: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import re
 import warnings
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from edge.chunk import MISSING
 from edge.errors import BadInputError
 from edge.sources.leads import SignalInfo, choose, lead_name, plausible_scale
-from edge.sources.record import MAX_SAMPLES, Record
+from edge.sources.record import MAX_REMARKS, MAX_SAMPLES, Record, Remark
 
 _ANONYMOUS = date(1985, 1, 1)
 """EDF+ clause 2.1.3.3: the start date of a file whose date was removed."""
@@ -28,6 +28,9 @@ NOT_RECORDED = "not recorded"
 _HOLE = re.compile(
     rb"\+(\d{1,12}(?:\.\d{1,12})?)\x15(\d{1,12}(?:\.\d{1,12})?)\x14not recorded(?:: signal (\d{1,4}))?\x14"
 )
+
+
+_REMARK = re.compile(rb"\+(\d{1,12}(?:\.\d{1,12})?)\x14(symptom|note)(?:: ([^\x00\x14]{1,1000}))?\x14")
 
 
 def read_edf(path: Path, leads: Sequence[str | int] | None) -> Record:
@@ -42,6 +45,7 @@ def read_edf(path: Path, leads: Sequence[str | int] | None) -> Record:
             starts = _record_starts_s(edf, records)
             duration_s = float(edf.data_record_duration)
             holes = _holes(edf, starts[0])
+            remarks = _remarks(edf, starts[0])
             start_utc_ns = _start_utc_ns(edf, starts[0])
     except BadInputError:
         raise
@@ -88,6 +92,7 @@ def read_edf(path: Path, leads: Sequence[str | int] | None) -> Record:
         start_utc_ns=start_utc_ns,
         path=path,
         notes=notes,
+        remarks=tuple(Remark(round(at_s * fs_hz), kind, text) for at_s, kind, text in remarks),
     )
 
 
@@ -146,6 +151,15 @@ def _holes(edf: edfio.Edf, first_s: float) -> list[tuple[float, float, int | Non
         begin_s = float(onset) - first_s
         found.append((begin_s, begin_s + float(duration), int(signal) - 1 if signal else None))
     return found
+
+
+def _remarks(edf: edfio.Edf, first_s: float) -> list[tuple[float, Any, str]]:
+    """Return (seconds from the first sample, kind, text) of the symptoms and notes of an export of ours."""
+    clock: Any = edf._timekeeping_signal if edf.reserved.startswith("EDF+") else None
+    if clock is None:
+        return []
+    found = islice(_REMARK.finditer(clock.digital.tobytes()), MAX_REMARKS)
+    return [(float(m[1]) - first_s, m[2].decode(), (m[3] or b"").decode("utf-8", "replace")) for m in found]
 
 
 def _start_utc_ns(edf: edfio.Edf, first_s: float) -> int | None:

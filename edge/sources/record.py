@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,16 @@ from edge.errors import BadInputError
 
 MAX_SAMPLES = 2**28
 """Most samples (all leads together) one record may hold in memory: 1 GiB, 24 h of 12 leads at 250 Hz."""
+MAX_REMARKS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """What a person said at a sample, as an export of ours kept it."""
+
+    sample: int
+    kind: Literal["symptom", "note"]
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +43,8 @@ class Record:
     """As given, without a WFDB extension."""
     notes: tuple[str, ...] = ()
     """What was left out or rounded, for a person."""
+    remarks: tuple[Remark, ...] = ()
+    """At most `MAX_REMARKS`, by sample."""
 
     @property
     def n(self) -> int:

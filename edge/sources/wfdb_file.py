@@ -12,12 +12,14 @@ import numpy as np
 import wfdb
 from numpy.typing import NDArray
 
+from edge.analysis_files import EXTENSION
 from edge.chunk import MISSING
 from edge.errors import BadInputError
 from edge.sources.leads import SignalInfo, choose, lead_name, plausible_scale
-from edge.sources.record import MAX_SAMPLES, Record
+from edge.sources.record import MAX_REMARKS, MAX_SAMPLES, Record, Remark
 
 MAX_HEADER_BYTES = 4 << 20
+MAX_ANNOTATION_BYTES = 64 << 20
 _BYTES_PER_SAMPLE = dict.fromkeys(("8", "80"), 1.0)
 _BYTES_PER_SAMPLE |= dict.fromkeys(("16", "61", "160"), 2.0)
 _BYTES_PER_SAMPLE |= {"24": 3.0, "32": 4.0, "212": 1.5, "310": 4 / 3, "311": 4 / 3}
@@ -61,6 +63,7 @@ def read_wfdb(path: Path, leads: Sequence[str | int] | None) -> Record:
     samples = np.full((len(chosen), length), MISSING, np.int32)
     for start, place, segment, channels in reads:
         _fill(samples[:, start:], place, segment, channels, uv_per_lsb)
+    remarks, trouble = _remarks(path, fs_hz)
     return Record(
         name=path.name,
         leads=tuple(lead_name(infos[i].name) for i in chosen),
@@ -69,8 +72,29 @@ def read_wfdb(path: Path, leads: Sequence[str | int] | None) -> Record:
         samples=samples,
         start_utc_ns=_start_utc_ns(header),
         path=path,
-        notes=notes,
+        notes=(*notes, *trouble),
+        remarks=remarks,
     )
+
+
+def _remarks(path: Path, fs_hz: float) -> tuple[tuple[Remark, ...], tuple[str, ...]]:
+    """Return the symptoms and notes in an annotation file of ours beside the record, and what was wrong with it."""
+    file = path.parent / f"{path.name}.{EXTENSION}"
+    try:
+        if file.stat().st_size > MAX_ANNOTATION_BYTES:
+            return (), (f"{file.name} is larger than {MAX_ANNOTATION_BYTES} bytes and was not read",)
+        found = wfdb.rdann(str(path.absolute()), EXTENSION)
+    except FileNotFoundError:
+        return (), ()
+    except Exception as error:
+        return (), (f"{file.name} cannot be read ({type(error).__name__}: {error})",)
+    scale = fs_hz / (found.fs or fs_hz)
+    remarks: list[Remark] = []
+    for sample, aux in zip(found.sample.tolist(), found.aux_note, strict=True):
+        kind, _, text = aux.rstrip("\0").partition(" ")
+        if kind in ("symptom", "note") and sample >= 0 and len(remarks) < MAX_REMARKS:
+            remarks.append(Remark(round(sample * scale), kind, text))
+    return tuple(remarks), ()
 
 
 def _header(path: Path) -> Any:
