@@ -145,6 +145,8 @@ def test_what_looks_alike_is_found_by_its_embedding(tmp_path: Path) -> None:
             rows.append(
                 {"recording_id": recording.id, "encoder": "test-1", "k": n, "vector": vector.astype("<f2").tobytes()}
             )
+        older = [row | {"encoder": "z-older", "vector": np.ones(192, "<f2").tobytes()} for row in rows]
+        conn.execute(insert(tables.embedding), older)  # kept beside those of the encoder that reads now
         rows[5]["vector"] = np.full(192, np.nan, "<f2").tobytes()
         conn.execute(insert(tables.embedding), rows)
         found = similar.similar(conn, row["id"])

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, func, select
 
 from edge.encoder.contract import HOP_S, TOKEN_DIM
 from edge.encoder.windows import first_sample, hop_of
 from edge.store import queries
-from edge.store.tables import embedding
+from edge.store.tables import analysis, cursor, embedding
 
 SEED_HOPS = 15
 """At most so many hops of what is searched for are averaged."""
@@ -46,13 +46,13 @@ def nearest(
     k = hop_of(recording.fs_hz, span[0])
     last = min(hop_of(recording.fs_hz, span[1]), k + SEED_HOPS)
     own = conn.execute(
-        select(embedding.c.encoder, embedding.c.vector)
-        .where(embedding.c.recording_id == recording.id, embedding.c.k >= k, embedding.c.k <= last)
-        .order_by(embedding.c.encoder.desc())
+        select(embedding.c.encoder, embedding.c.vector).where(
+            embedding.c.recording_id == recording.id, embedding.c.k >= k, embedding.c.k <= last
+        )
     ).all()
     if not own:
         return Similar((), 0)
-    encoder = own[0].encoder
+    encoder = _present(conn, recording.id, {r.encoder for r in own})
     target = _unit(_vectors([r.vector for r in own if r.encoder == encoder]).mean(axis=0, keepdims=True))[0]
     near: list[tuple[float, int]] = []
     searched = 0
@@ -74,6 +74,17 @@ def nearest(
 
 
 HOP_NS = round(HOP_S * queries.NS)
+
+
+def _present(conn: Connection, recording_id: int, encoders: set[str]) -> str:
+    """Return which of several encoders to compare by: the one that reads the recording now, else the newest."""
+    at_work = select(analysis.c.encoder).join(cursor, cursor.c.analysis_id == analysis.c.id)
+    now = conn.execute(at_work.where(cursor.c.recording_id == recording_id)).scalar()
+    if now in encoders:
+        return str(now)
+    last_new = select(analysis.c.encoder, func.max(analysis.c.created_ns)).group_by(analysis.c.encoder)
+    when = {encoder: int(ns) for encoder, ns in conn.execute(last_new)}
+    return max(encoders, key=lambda encoder: (when.get(encoder, 0), encoder))
 
 
 def _nearest(

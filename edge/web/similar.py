@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection
 
 from edge.report.similar import HOP_NS, nearest
-from edge.store import queries
+from edge.store import marks, queries
 from edge.web import wire
 from edge.web.live import event_row
 
@@ -22,7 +22,7 @@ def similar(conn: Connection, event_id: str) -> dict[str, Any]:
     `places`: time, cosine similarity (-1 to 1), and the event that lies there, if one does. `searched` counts the
     hops compared.
     """
-    row = queries.find_finding(conn, event_id)
+    row = marks.find_episode(conn, event_id)
     recording = queries.find_recording(conn, row["recording_id"])
     around = (row["start_ns"] - PAST_S * queries.NS, row["start_ns"] + PAST_S * queries.NS)
     found = nearest(conn, recording, (row["start_sample"], row["end_sample"]), around, SHOWN)
