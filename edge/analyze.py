@@ -44,6 +44,8 @@ class Analysis:
     """Each in its last state, by start."""
     signals: list[tuple[int, str]] = field(default_factory=list)
     """(first sample, signal state) wherever the state changes, to the hop; see `edge.rhythm.seconds.SIGNALS`."""
+    embeddings: list[NDArray[np.float16]] = field(default_factory=list)
+    """One per hop, NaN where nothing was recorded."""
     readable_s: float = 0.0
     timing: dict[str, float] = field(default_factory=dict)
 
@@ -88,6 +90,7 @@ class Analyzer:
         for scores in self.scored(record, hops):
             at = time.perf_counter()
             for hop in scores:
+                analysis.embeddings.append(hop.embedding.astype(np.float16))
                 self._add(analysis, latest, session.feed(hop), hop.k)
             rhythm_s += time.perf_counter() - at
             progress(len(scores) * record.duration_s / hops)

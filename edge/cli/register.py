@@ -15,6 +15,7 @@ GROUPS = (
     "devices",
     "export",
     "importing",
+    "look",
     "models",
     "read",
     "reanalyze",

@@ -75,6 +75,11 @@ def available_providers() -> list[str]:
     return list(_onnxruntime().get_available_providers())
 
 
+def open_small(weights: bytes) -> Any:
+    """Return a session of a small network on one thread of the CPU."""
+    return _open(_onnxruntime(), weights, choose_provider("cpu", [], has_gpu=False), 1)[0]
+
+
 def _open(onnxruntime: ModuleType, weights: bytes, choice: Choice, threads: int) -> tuple[Any, Choice]:
     """Create the session, on the CPU if the chosen provider raises or silently stays away."""
     os.environ.update(choice.environment)

@@ -1,0 +1,305 @@
+"""`python -m export.assistant.evaluate`: how well the shipped assistant looks, with its controls, into docs/.
+
+    --questions FILE   the frozen localisation questions, as the paper scores them
+    --reports          attributes of reports on the test parts
+    --compare          comparison questions about clips of DS2
+    --hours LABEL...   localise over whole DS2 records: recall and false spans per hour
+
+Everything goes through `edge`: encoder, projector, merged GGUF, grammar.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge.assistant.hours import scan_record
+from edge.assistant.look import Clip, Looker, open_looker
+from edge.assistant.reports import read_report
+from edge.assistant.soft import LABELS, frames
+from edge.assistant.wording import Span, merge, read_spans
+from edge.encoder.contract import MODEL_FS_HZ
+from edge.sources.record import read_record
+from export.assistant import tasks
+from export.assistant.corpus import superclasses
+from export.assistant.facts import Facts, facts_of
+from export.assistant.wording import SUPERCLASSES
+from export.datasets.folders import records_folder
+from export.datasets.reader import digital, load
+from export.datasets.record import Record
+from export.datasets.splits import DS2
+from export.encoder.batch import crop_of
+from export.evaluate.localisation import iou, load_questions
+
+DOCS = Path(__file__).parent.parent.parent / "docs"
+WAYS = ("soft tokens", "one lead", "heads alone", "zeroed", "shuffled", "whole clip", "nothing")
+
+
+def localise(looker: Looker, questions: Sequence[dict[str, Any]], ways: Sequence[str]) -> dict[str, Any]:
+    """Answer every question in several ways; return mean IoU by way, label, part and length."""
+    scores: dict[str, list[tuple[str, bool, float, float]]] = defaultdict(list)
+    unreadable = dict.fromkeys(ways, 0)
+    took: list[float] = []
+    for one in questions:
+        samples, uv_per_lsb, fs_hz = _digital(one["db"], one["record"])
+        piece = samples[:, one["start_sample"] : one["end_sample"]]
+        for way in ways:
+            leads = 1 if way == "one lead" else piece.shape[0]
+            clip = Clip.of_samples(piece[:leads], uv_per_lsb[:leads], fs_hz)
+            began = time.perf_counter()
+            spans = _answer(looker, clip, one, way)
+            if way == "soft tokens":
+                took.append(time.perf_counter() - began)
+            unreadable[way] += spans is None
+            score = 0.0 if spans is None else iou(one["spans"], spans)
+            scores[way].append((one["label"], bool(one["spans"]), clip.length_s, score))
+    told = {way: _means(found) for way, found in scores.items()}
+    return {
+        "questions": len(questions),
+        "unparseable": unreadable,
+        "seconds_per_clip": {
+            "median": round(float(np.median(took)), 2),
+            "p95": round(float(np.quantile(took, 0.95)), 2),
+        }
+        if took
+        else {},
+        "iou": told,
+    }
+
+
+def _answer(looker: Looker, clip: Clip, one: dict[str, Any], way: str) -> list[Span] | None:
+    length_s = clip.length_s
+    if way == "whole clip":
+        return [(0.0, length_s)]
+    if way == "nothing":
+        return []
+    if way in ("soft tokens", "one lead"):
+        return looker.spans(clip, one["label"], str(one["question"]))
+    found = frames(looker.encoder, clip.ecg)
+    if way == "heads alone":
+        return head_spans(*looker.projector.heads(found, length_s), one["label"])
+    rng = np.random.default_rng(one["start_sample"])
+    if way == "shuffled":
+        soft = looker.projector(np.ascontiguousarray(rng.permutation(found)), length_s)
+    else:
+        soft = np.zeros_like(looker.projector(found, length_s))
+    return read_spans(looker.find(clip, one["label"], str(one["question"]), soft), length_s)
+
+
+def head_spans(flags: np.ndarray, when: np.ndarray, label: str) -> list[Span]:
+    """Return the spans that the projector's heads alone would answer: rows that are covered, by their times."""
+    cover = np.concatenate([[False], flags[:, LABELS.index(label), 2] > 0.5, [False]])
+    edges = np.flatnonzero(np.diff(cover.astype(np.int8)))
+    return merge([(when[a] / 10, when[b - 1] / 10) for a, b in zip(edges[::2], edges[1::2], strict=True) if b - a > 1])
+
+
+def _means(found: Sequence[tuple[str, bool, float, float]]) -> dict[str, Any]:
+    def mean(values: list[float]) -> float | None:
+        return round(100 * float(np.mean(values)), 1) if values else None
+
+    def parts(chosen: Sequence[tuple[str, bool, float, float]]) -> dict[str, float | None]:
+        return {
+            "all": mean([score for *_, score in chosen]),
+            "positives": mean([score for _, positive, _, score in chosen if positive]),
+            "negatives": mean([score for _, positive, _, score in chosen if not positive]),
+        }
+
+    labels = sorted({label for label, *_ in found}, key=LABELS.index)
+    told: dict[str, Any] = {label: parts([one for one in found if one[0] == label]) for label in labels}
+    told["macro"] = {
+        part: round(float(np.mean([told[label][part] for label in labels if told[label][part] is not None])), 1)
+        for part in ("all", "positives", "negatives")
+    }
+    bounds = ((0, 10.05, "10 s"), (10.05, 25, "to 25 s"), (25, 40, "to 40 s"), (40, 61, "to 60 s"))
+    told["by length"] = {name: parts([one for one in found if low <= one[2] < high]) for low, high, name in bounds}
+    return told
+
+
+_last: dict[tuple[str, str], tuple[Any, list[float], float]] = {}
+
+
+def _digital(db: str, name: str) -> tuple[Any, list[float], float]:
+    if (db, name) not in _last:
+        _last.clear()
+        _last[db, name] = digital(db, name)
+    return _last[db, name]
+
+
+def clips_of_test(db: str, seconds: int, per_record: int, seed: int = 1) -> Iterator[tuple[Record, Clip, Facts]]:
+    """Yield clips of a database's test part with their facts, both leads (all, of twelve)."""
+    for record in load(db, "test"):
+        rng = random.Random(f"{seed}-{record.name}")
+        for _ in range(per_record):
+            length_s = min(seconds, record.seconds)
+            start = rng.randrange(record.seconds - length_s + 1)
+            crop = crop_of(record, np.arange(record.ecg.shape[0]), start, length_s, record.ecg.shape[0])
+            if np.isnan(crop.ecg).all():
+                continue
+            facts = facts_of(crop, record.db, record.name, float(length_s), superclasses(record))
+            yield record, Clip(crop.ecg[:, : length_s * MODEL_FS_HZ]), facts
+
+
+def reports(looker: Looker, most: int) -> dict[str, Any]:
+    """Return attribute scores of reports: DS2 (10 s), cinc2017's test part, PTB-XL's fold 10 on 12, 2 and 1 leads."""
+    told: dict[str, Any] = {}
+    for name, db, per_record, leads in (
+        ("DS2", "mitdb", most // 20, 2),
+        ("cinc2017", "cinc2017", 1, 1),
+        ("PTB-XL fold 10, 12 leads", "ptbxl", 1, 12),
+        ("PTB-XL fold 10, 2 leads", "ptbxl", 1, 2),
+        ("PTB-XL fold 10, 1 lead", "ptbxl", 1, 1),
+    ):
+        pairs = []
+        for n, (_, clip, facts) in enumerate(clips_of_test(db, 30 if db == "cinc2017" else 10, per_record)):
+            if n >= most and db == "cinc2017":
+                break
+            cut = Clip(clip.ecg[:leads])
+            if np.isnan(cut.ecg).all():
+                continue
+            said = looker.report(cut)
+            classes = looker.tell([cut], "Which diagnostic classes apply?") if db == "ptbxl" else ""
+            pairs.append((facts, read_report(said), classes))
+        told[name] = _attributes(pairs)
+    return told
+
+
+def _attributes(pairs: Sequence[tuple[Facts, Any, str]]) -> dict[str, Any]:
+    told: dict[str, Any] = {"clips": len(pairs)}
+    rhythm = [(f.rhythm, a.rhythm) for f, a, _ in pairs if f.rhythm is not None]
+    quality = [(f.quality, a.quality) for f, a, _ in pairs if f.quality is not None]
+    conduction = [(f.conduction, a.conduction) for f, a, _ in pairs if f.conduction is not None]
+    for name, found in (("rhythm", rhythm), ("quality", quality), ("conduction", conduction)):
+        if found:
+            told[name] = _f1(found)
+    rates = [(f.rate_bpm, a.rate_bpm) for f, a, _ in pairs if f.rate_bpm is not None]
+    if rates:
+        near = [b is not None and abs(a - b) <= 5 for a, b in rates if a is not None]
+        told["rate within 5 bpm"] = round(float(np.mean(near)), 3)
+    for name, column in (("PVC", "pvcs"), ("SVPB", "svpbs")):
+        told_of = [(getattr(f, column), getattr(a, column)) for f, a, _ in pairs if getattr(f, column) is not None]
+        if told_of:
+            told[f"{name} present"] = _binary([(bool(a), bool(b)) for a, b in told_of])
+    if any(classes for *_, classes in pairs):
+        told["superclass"] = {
+            name: _binary([(name in f.statements, said.lower() in classes.lower()) for f, _, classes in pairs])
+            for name, said in SUPERCLASSES.items()
+        }
+    return told
+
+
+def _f1(found: Sequence[tuple[str, str | None]]) -> dict[str, Any]:
+    """Return accuracy, F1 of each true value that occurs, and their mean."""
+    each = {name: _binary([(a == name, b == name) for a, b in found]) for name in sorted({a for a, _ in found})}
+    mean = float(np.mean([one["f1"] for one in each.values()]))
+    right = float(np.mean([a == b for a, b in found]))
+    return {"accuracy": round(right, 3), "macro_f1": round(mean, 3), "each": each}
+
+
+def _binary(found: Sequence[tuple[bool, bool]]) -> dict[str, Any]:
+    tp = sum(a and b for a, b in found)
+    fn, fp = sum(a and not b for a, b in found), sum(b and not a for a, b in found)
+    return {"tp": tp, "fn": fn, "fp": fp, "f1": round(2 * tp / max(2 * tp + fn + fp, 1), 3)}
+
+
+def comparisons(looker: Looker, count: int) -> dict[str, Any]:
+    """Return the share of exact answers to comparison questions about two to four 10 s clips of DS2."""
+    pool = [(clip, facts) for _, clip, facts in clips_of_test("mitdb", 10, 8)]
+    by_record: dict[str, list[int]] = defaultdict(list)
+    for n, (_, facts) in enumerate(pool):
+        by_record[facts.record].append(n)
+    right: dict[str, list[bool]] = defaultdict(list)
+    for n in range(count):
+        rng = random.Random(n)
+        number = rng.choice((2, 2, 3, 4))
+        own = by_record[rng.choice(list(by_record))]
+        chosen = rng.sample(own if rng.random() < 0.5 and len(own) >= number else range(len(pool)), number)
+        items = tasks.compare(rng, [pool[i][1] for i in chosen], 1)
+        for item in items:
+            said = looker.tell([pool[i][0] for i in chosen], item.question)
+            exact = said.strip().lower() == item.answer.strip().lower()
+            right[f"{number} ECGs"].append(exact)
+            right["all"].append(exact)
+            kind = (
+                "what changed"
+                if ";" in item.answer or "No change" in item.answer or "from" in item.answer
+                else "which, yes or no"
+            )
+            right[kind].append(exact)
+    return {name: {"exact": round(float(np.mean(one)), 3), "questions": len(one)} for name, one in right.items()}
+
+
+def hours(looker: Looker, labels: Sequence[str], records: Sequence[str] = DS2) -> dict[str, Any]:
+    """Return recall and false spans per hour over whole records, of the model and of the engine."""
+    told: dict[str, Any] = {}
+    truth = {record.name: record for record in load("mitdb", "test")}
+    for label in labels:
+        counts = {who: {"spans": 0, "found": 0, "false": 0} for who in ("model", "engine", "either")}
+        recorded_h = read_h = 0.0
+        for name in records:
+            record = truth[name]
+            crop = crop_of(record, np.arange(2), 0, record.seconds, 2)
+            wanted = facts_of(crop, "mitdb", name, float(record.seconds)).spans.get(label)
+            if wanted is None:
+                continue
+            done = scan_record(looker, read_record(records_folder("mitdb") / name), label)
+            recorded_h += record.seconds / 3600
+            read_h += done.read_s / 3600
+            for who, count in counts.items():
+                said = [one for one in done.found if who == "either" or getattr(one, who)]
+                count["spans"] += len(wanted)
+                count["found"] += sum(any(s.start_s < b and a < s.end_s for s in said) for a, b in wanted)
+                count["false"] += sum(not any(s.start_s < b and a < s.end_s for a, b in wanted) for s in said)
+        told[label] = {
+            who: {
+                "recall": round(c["found"] / max(c["spans"], 1), 3),
+                "false_per_hour": round(c["false"] / max(recorded_h, 1e-9), 1),
+            }
+            | c
+            for who, c in counts.items()
+        } | {"hours": round(recorded_h, 2), "read_by_model_h": round(read_h, 2)}
+    return told
+
+
+def main() -> None:
+    """Evaluate what is asked for and write it into docs/assistant-model.json."""
+    parser = argparse.ArgumentParser(prog="python -m export.assistant.evaluate", description=__doc__.split("\n")[0])
+    parser.add_argument("--questions", type=Path, metavar="FILE")
+    parser.add_argument("--every", type=int, default=1, help="only every n-th question")
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
+    parser.add_argument("--reports", type=int, metavar="CLIPS", nargs="?", const=400)
+    parser.add_argument("--compare", type=int, metavar="QUESTIONS", nargs="?", const=200)
+    parser.add_argument("--hours", nargs="+", metavar="LABEL", choices=LABELS)
+    parser.add_argument("--records", nargs="+", default=list(DS2), choices=DS2)
+    parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--dry-run", action="store_true", help="print and write nothing")
+    given = parser.parse_args()
+    looker = open_looker(threads=given.threads)
+    found: dict[str, Any] = {"projector": looker.card.checkpoint, "encoder": looker.card.encoder}
+    if given.questions:
+        asked = sorted(load_questions(given.questions)[:: given.every], key=lambda one: one["record"])
+        found["localisation"] = localise(looker, asked, given.ways)
+    if given.reports:
+        found["reports"] = reports(looker, given.reports)
+    if given.compare:
+        found["comparisons"] = comparisons(looker, given.compare)
+    if given.hours:
+        found["hours"] = hours(looker, given.hours, given.records)
+    print(json.dumps(found, indent=1))
+    if not given.dry_run:
+        path = DOCS / "assistant-model.json"
+        before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        if before.get("projector") != found["projector"]:
+            before = {}
+        path.write_text(json.dumps(before | found, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

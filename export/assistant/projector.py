@@ -1,0 +1,169 @@
+"""The projector: frames of the encoder to soft tokens, with its own reading of them as auxiliary task.
+
+Convolutions over ±8 s and a mean over the clip; linear heads say for every row whether a beat lies in it, of which
+kind, and for every label whether a span starts, ends or goes on here. They are trained with the annotations
+(alignment), and what they say is part of the row that the language model sees. Time, rate and counts enter as codes:
+one learned vector per decimal digit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from edge.assistant.soft import FRAME, LABELS, PEAKS
+from edge.encoder.contract import BEAT_FS_HZ, TOKEN_DIM
+from export.assistant.facts import BEAT_LABELS
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What a projector is made of; `time` False is the ablation without explicit time."""
+
+    width: int = 576
+    hidden: int = 224
+    dilations: tuple[int, ...] = (1, 2, 4, 8, 16, 1)
+    time: bool = True
+    scale: float = 0.136
+    """Standard deviation of the language model's embedding rows."""
+
+    def as_dict(self) -> dict[str, object]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the heads say, logits."""
+
+    beat: Tensor
+    """[batch, rows]."""
+    kind: Tensor
+    """[batch, rows, 5]."""
+    flags: Tensor
+    """[batch, rows, labels, 3]: a span starts here, ends here, covers this row."""
+
+
+class _Step(nn.Module):
+    def __init__(self, hidden: int, dilation: int):
+        super().__init__()
+        self.norm = nn.LayerNorm(hidden)
+        self.conv = nn.Conv1d(hidden, hidden, 3, padding=dilation, dilation=dilation)
+        self.mix = nn.Linear(hidden, hidden)
+
+    def forward(self, x: Tensor, real: Tensor) -> Tensor:
+        h = self.conv((self.norm(x) * real).transpose(1, 2)).transpose(1, 2)
+        out: Tensor = x + self.mix(functional.gelu(h))
+        return out
+
+
+class Digits(nn.Module):
+    """Whole numbers as the sum of one learned vector per decimal digit, highest digit first."""
+
+    def __init__(self, digits: int, width: int, scale: float):
+        super().__init__()
+        self.digits = digits
+        self.table = nn.Embedding(10 * digits, width)
+        nn.init.normal_(self.table.weight, std=scale)
+
+    def forward(self, value: Tensor) -> Tensor:
+        value = value.clamp(0, 10**self.digits - 1)
+        place = 10 ** torch.arange(self.digits - 1, -1, -1)
+        each = (value.unsqueeze(-1) // place) % 10
+        out: Tensor = self.table(each + 10 * torch.arange(self.digits)).sum(dim=-2)
+        return out
+
+
+class Projector(nn.Module):
+    """See the module docstring."""
+
+    def __init__(self, shape: Shape | None = None):
+        super().__init__()
+        self.shape = shape = shape or Shape()
+        hidden = shape.hidden
+        self.enter = nn.Linear(FRAME, hidden)
+        self.edges = nn.Parameter(torch.randn(2, hidden) * 0.1)
+        self.steps = nn.ModuleList(_Step(hidden, d) for d in shape.dilations)
+        self.whole = nn.Linear(2 * hidden, hidden)
+        self.norm = nn.LayerNorm(hidden)
+        self.beat = nn.Linear(hidden, 1)
+        self.kind = nn.Linear(hidden, len(BEAT_LABELS))
+        self.flags = nn.Linear(hidden, len(LABELS) * 3)
+        said = 1 + len(BEAT_LABELS) + 3 * len(LABELS)
+        self.leave = nn.Linear(hidden, shape.width)
+        self.tell = nn.Linear(said, shape.width)
+        nn.init.normal_(self.leave.weight, std=shape.scale / hidden**0.5 / 2)
+        nn.init.normal_(self.tell.weight, std=shape.scale)
+        self.time = Digits(3, shape.width, shape.scale / 2)
+        self.rate = Digits(3, shape.width, shape.scale / 2)
+        self.counts = nn.ModuleList(Digits(2, shape.width, shape.scale / 2) for _ in range(2))
+
+    def read(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Reading]:
+        """Return the hidden rows and what the heads say; `frames` [batch, T, FRAME], `lengths` int [batch] ≤ T."""
+        batch, time, _ = frames.shape
+        row = torch.arange(time + 2).unsqueeze(0)
+        last = (lengths + 1).unsqueeze(1)
+        real = (row <= last).unsqueeze(-1).to(frames.dtype)
+        x = functional.pad(self.enter(frames), (0, 0, 1, 1))
+        at_end = (row == last).unsqueeze(-1).to(frames.dtype)
+        at_start = (row == 0).unsqueeze(-1).to(frames.dtype)
+        x = x * (1 - at_end) + at_start * self.edges[0] + at_end * self.edges[1]
+        x = x * real
+        half = len(self.steps) // 2
+        for n, step in enumerate(self.steps):
+            if n == half:
+                mean = (x * real).sum(dim=1, keepdim=True) / real.sum(dim=1, keepdim=True)
+                highest = (x + (real - 1) * 1e4).amax(dim=1, keepdim=True)
+                x = x + self.whole(torch.cat([mean, highest], dim=-1)) * real
+            x = step(x, real) * real
+        h = self.norm(x)
+        flags = self.flags(h).reshape(batch, time + 2, len(LABELS), 3)
+        return h, Reading(self.beat(h).squeeze(-1), self.kind(h), flags)
+
+    def forward(self, frames: Tensor, lengths: Tensor, length_ds: Tensor) -> tuple[Tensor, Reading, Tensor]:
+        """Return soft tokens [batch, T + 2, width], the reading, and each row's time in tenths of a second.
+
+        Rows beyond a clip's last are meaningless.
+        """
+        h, said = self.read(frames, lengths)
+        probability = torch.sigmoid(torch.cat([said.beat.unsqueeze(-1), said.kind, said.flags.flatten(2)], dim=-1))
+        soft = self.leave(h) + self.tell(probability)
+        row = torch.arange(frames.shape[1] + 2).unsqueeze(0)
+        at_end = row == (lengths + 1).unsqueeze(1)
+        peak = frames[:, :, TOKEN_DIM : TOKEN_DIM + PEAKS].argmax(dim=-1)
+        frame = torch.arange(frames.shape[1]).unsqueeze(0) * PEAKS + peak
+        when = torch.round((frame + 0.375) * (10 / BEAT_FS_HZ)).to(torch.int64)
+        when = functional.pad(when, (1, 1))
+        when = torch.where(at_end, length_ds.unsqueeze(1), when)
+        if self.shape.time:
+            soft = soft + self.time(when)
+        beat = (said.beat > 0) & (row > 0) & (row < (lengths + 1).unsqueeze(1))
+        count = beat.sum(dim=1)
+        first = torch.where(beat, when, 10_000).amin(dim=1)
+        latest = torch.where(beat, when, -1).amax(dim=1)
+        rate = torch.round(600.0 * (count - 1) / (latest - first).clamp(min=1)).to(torch.int64)
+        summary = self.rate(torch.where(count > 2, rate, 0))
+        for n, digits in enumerate(self.counts):
+            summary = summary + digits((beat & (said.kind[:, :, n] > 0)).sum(dim=1))
+        soft = soft + at_end.unsqueeze(-1).to(soft.dtype) * summary.unsqueeze(1)
+        return soft, said, when
+
+
+class OneClip(nn.Module):
+    """As exported: frames [T, FRAME] and length in tenths of a second [1] to
+
+    soft   [T + 2, width] the rows for the language model
+    flags  [T + 2, labels, 3] what the heads say: probability that a span starts here, ends here, covers this row
+    when   [T + 2] time of the row, tenths of a second
+    """
+
+    def __init__(self, projector: Projector):
+        super().__init__()
+        self.projector = projector
+
+    def forward(self, frames: Tensor, length_ds: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        lengths = torch.ones_like(length_ds) * frames.shape[0]
+        soft, said, when = self.projector(frames.unsqueeze(0), lengths, length_ds)
+        return soft[0], torch.sigmoid(said.flags[0]), when[0]

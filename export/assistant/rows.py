@@ -1,0 +1,135 @@
+"""Rows of questions and ECGs as tensors: one prefix with the soft tokens, then every question on its own.
+
+The questions of a row share the ECG and do not see one another: each continues the prefix as if it were the only
+one, which is what the gateway runs. So the ECG is computed once for several answers.
+
+    ECG: ⟨soft tokens⟩ ⏎ Q: question ⏎ A: answer ⏎
+    ECG 1: ⟨soft tokens⟩ ⏎ ECG 2: ⟨soft tokens⟩ ⏎ Q: question ⏎ A: answer ⏎
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from edge.assistant.prompts import heads, question_text
+from edge.assistant.soft import FRAME
+from export.assistant.corpus import Row
+
+Tokenize = Callable[[str], list[int]]
+SOFT = -1
+"""Token id that stands for the next row of a soft prompt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One row as token ids; `segment` 0 is the prefix, 1… the questions; `answer` marks what is learnt."""
+
+    ids: list[int]
+    segment: list[int]
+    answer: list[bool]
+    row: Row | None
+
+
+def sequence(row: Row, tokenize: Tokenize) -> Line:
+    """Write a row as token ids."""
+    ids: list[int] = []
+    for head, clip in zip(heads(len(row.clips)), row.clips, strict=True):
+        ids += tokenize(head) + [SOFT] * (clip.frames.shape[0] + 2)
+    segment = [0] * len(ids)
+    answer = [False] * len(ids)
+    for n, item in enumerate(row.items, start=1):
+        asked, said = tokenize(question_text(item.question)), tokenize(item.answer)
+        ids += asked + said
+        segment += [n] * (len(asked) + len(said))
+        answer += [False] * len(asked) + [True] * len(said)
+    return Line(ids, segment, answer, row)
+
+
+def plain(pairs: Sequence[tuple[str, str]], tokenize: Tokenize) -> Line:
+    """Write prompts without ECG and their answers (planning) as one row; they share nothing but the row."""
+    ids: list[int] = []
+    segment: list[int] = []
+    answer: list[bool] = []
+    for n, (prompt, said) in enumerate(pairs, start=1):
+        a, b = tokenize(prompt), tokenize(said)
+        ids += a + b
+        segment += [n] * (len(a) + len(b))
+        answer += [False] * len(a) + [True] * len(b)
+    return Line(ids, segment, answer, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A batch: token ids with holes for soft tokens, and the frames that fill them."""
+
+    ids: Tensor
+    """[batch, time], 0 where soft or padded."""
+    soft: Tensor
+    """bool [batch, time]."""
+    source: Tensor
+    """int [soft tokens, 2] which clip and which of its rows, in the order of `soft`."""
+    position: Tensor
+    mask: Tensor
+    """bool [batch, 1, time, time]."""
+    predict: Tensor
+    """bool [batch, time]: the next token is an answer's."""
+    target: Tensor
+    """int [predicted]."""
+    frames: Tensor
+    """[clips, T, FRAME] float32."""
+    lengths: Tensor
+    length_ds: Tensor
+    rows: list[Row]
+
+
+def pack(found: Sequence[Line]) -> Packed:
+    """Return a batch of sequences."""
+    time = max(len(one.ids) for one in found)
+    ids = np.full((len(found), time), 0, dtype=np.int64)
+    segment = np.full((len(found), time), -1, dtype=np.int64)
+    soft = np.zeros((len(found), time), dtype=bool)
+    predict = np.zeros((len(found), time), dtype=bool)
+    position = np.zeros((len(found), time), dtype=np.int64)
+    target: list[int] = []
+    for n, one in enumerate(found):
+        size = len(one.ids)
+        raw = np.array(one.ids)
+        soft[n, :size] = raw == SOFT
+        ids[n, :size] = np.where(raw == SOFT, 0, raw)
+        segment[n, :size] = one.segment
+        prefix = one.segment.count(0)
+        for k in range(1, max(one.segment, default=0) + 1):
+            inside = np.flatnonzero(np.array(one.segment) == k)
+            position[n, inside] = prefix + np.arange(inside.size)
+        position[n, :prefix] = np.arange(prefix)
+        answers = np.flatnonzero(one.answer)
+        predict[n, answers - 1] = True
+        target += raw[answers].tolist()
+    causal = np.tril(np.ones((time, time), dtype=bool))
+    shared = (segment[:, None, :] == 0) | (segment[:, None, :] == segment[:, :, None])
+    mask = causal & shared | np.eye(time, dtype=bool)
+    all_clips = [clip for one in found if one.row for clip in one.row.clips]
+    longest = max((clip.frames.shape[0] for clip in all_clips), default=1)
+    frames = np.zeros((max(len(all_clips), 1), longest, FRAME), dtype=np.float32)
+    source = []
+    for n, clip in enumerate(all_clips):
+        frames[n, : clip.frames.shape[0]] = clip.frames
+        source += [(n, k) for k in range(clip.frames.shape[0] + 2)]
+    return Packed(
+        ids=torch.from_numpy(ids),
+        soft=torch.from_numpy(soft),
+        source=torch.tensor(source, dtype=torch.int64).reshape(-1, 2),
+        position=torch.from_numpy(position),
+        mask=torch.from_numpy(mask[:, None]),
+        predict=torch.from_numpy(predict),
+        target=torch.tensor(target, dtype=torch.int64),
+        frames=torch.from_numpy(frames),
+        lengths=torch.tensor([clip.frames.shape[0] for clip in all_clips] or [1]),
+        length_ds=torch.tensor([round(clip.facts.length_s * 10) for clip in all_clips] or [10]),
+        rows=[one.row for one in found if one.row],
+    )

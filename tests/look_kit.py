@@ -1,0 +1,100 @@
+"""What tests of the model that looks need: a random adapter and projector for the default base, and their card."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import cache
+from pathlib import Path
+
+import gguf
+import numpy as np
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+from edge.assistant.model import find_model
+from edge.assistant.soft import FRAME, ProjectorCard
+
+RANK = 4
+
+
+def write_random_adapter(path: Path, blocks: int = 10, strength: float = 1.5) -> None:
+    """Write a LoRA on the first blocks of SmolLM2-135M."""
+    rng = np.random.default_rng(5)
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_type(gguf.GGUFType.ADAPTER)
+    writer.add_string("adapter.type", "lora")
+    writer.add_float32("adapter.lora.alpha", float(RANK))
+    for n in range(blocks):
+        for name, inputs, outputs in (("attn_q", 576, 576), ("attn_v", 576, 192), ("ffn_down", 1536, 576)):
+            a = rng.normal(0, inputs**-0.5, (RANK, inputs)).astype(np.float16)
+            b = rng.normal(0, strength * RANK**-0.5, (outputs, RANK)).astype(np.float16)
+            writer.add_tensor(f"blk.{n}.{name}.weight.lora_a", a)
+            writer.add_tensor(f"blk.{n}.{name}.weight.lora_b", b)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def write_random_projector(path: Path, width: int = 576) -> None:
+    """Write a linear projector with the graph's contract."""
+    rng = np.random.default_rng(6)
+    weight = rng.normal(0, 0.01, (FRAME, width)).astype(np.float32)
+    nodes = [
+        helper.make_node("MatMul", ["frames", "w"], ["rows"]),
+        helper.make_node("Cast", ["length_ds"], ["length"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["edges", "length"], ["scaled"]),
+        helper.make_node("Concat", ["edges", "rows", "scaled"], ["soft"], axis=0),
+    ]
+    edges = rng.normal(0, 0.01, (1, width)).astype(np.float32)
+    graph = helper.make_graph(
+        nodes,
+        "projector",
+        [
+            helper.make_tensor_value_info("frames", TensorProto.FLOAT, ["time", FRAME]),
+            helper.make_tensor_value_info("length_ds", TensorProto.INT64, [1]),
+        ],
+        [helper.make_tensor_value_info("soft", TensorProto.FLOAT, ["out", width])],
+        [numpy_helper.from_array(weight, "w"), numpy_helper.from_array(edges, "edges")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    path.write_bytes(model.SerializeToString())
+
+
+def random_card(folder: Path, encoder: str, base: Path | None = None) -> ProjectorCard:
+    """Write adapter, projector and card into `folder`, for the encoder with that checkpoint id."""
+    write_random_adapter(folder / "adapter.gguf")
+    write_random_projector(folder / "projector.onnx")
+    facts = {
+        "checkpoint": "random",
+        "encoder": encoder,
+        "base_sha256": sha256(base or find_model()),
+        "file": "projector.onnx",
+        "sha256": sha256(folder / "projector.onnx"),
+        "adapter": "adapter.gguf",
+        "adapter_sha256": sha256(folder / "adapter.gguf"),
+    }
+    (folder / "projector.json").write_text(json.dumps(facts), encoding="utf-8")
+    return ProjectorCard.load(folder / "projector.json")
+
+
+@cache
+def sha256(path: Path) -> str:
+    """Return the hash of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@cache
+def embedding_rows() -> NDArray[np.float32]:
+    """Return the embedding table of the default base."""
+    reader = gguf.GGUFReader(find_model())
+    tensor = next(t for t in reader.tensors if t.name == "token_embd.weight")
+    return gguf.quants.dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
+
+
+def divergence(p: NDArray[np.float32], q: NDArray[np.float32]) -> float:
+    """Return the KL divergence of the softmax of `q` from that of `p`."""
+    a, b = (x.astype(np.float64) - x.max() for x in (p, q))
+    a, b = a - np.log(np.exp(a).sum()), b - np.log(np.exp(b).sum())
+    return float((np.exp(a) * (a - b)).sum())

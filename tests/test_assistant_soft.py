@@ -1,0 +1,206 @@
+"""Soft tokens: frames of present leads, injection into llama.cpp, and who belongs to whom."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from encoder_kit import tiny_card
+from look_kit import divergence, embedding_rows, random_card, write_random_adapter
+
+from edge.assistant.injection import Injection
+from edge.assistant.look import Clip, Looker, label_of
+from edge.assistant.merge import merged
+from edge.assistant.model import LanguageModel, find_model
+from edge.assistant.soft import FRAME, Projector, ProjectorCard, frames
+from edge.chunk import MISSING
+from edge.encoder.session import Encoder
+from edge.errors import AnyecgError, BadInputError
+
+TEXT = "The rhythm of this ECG is"
+
+
+@pytest.fixture(scope="module")
+def model() -> Iterator[LanguageModel]:
+    with LanguageModel(threads=1, n_ctx=512) as loaded:
+        yield loaded
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Encoder:
+    return Encoder(tiny_card(tmp_path_factory.mktemp("encoder")), provider="cpu")
+
+
+def signal(seconds: float, leads: int = 2) -> np.ndarray:
+    return np.random.default_rng(1).normal(0, 0.3, (leads, round(seconds * 128))).astype(np.float32)
+
+
+def test_text_rows_as_embeddings_are_token_ids(model: LanguageModel) -> None:
+    injection = Injection(model.llama, model.module)
+    tokens = injection.tokens(TEXT)
+    injection.read(["ECG:"])
+    as_ids = injection.logits(TEXT)
+    injection.read(["ECG:", embedding_rows()[tokens]])
+    as_rows = injection.logits("")
+    assert np.array_equal(as_ids, as_rows)
+
+
+def test_text_after_rows_is_read_as_after_text(model: LanguageModel) -> None:
+    injection = Injection(model.llama, model.module)
+    injection.read(["ECG:", embedding_rows()[injection.tokens(TEXT)]])
+    after_rows = injection.logits("\nQ: Which?")
+    injection.read(["ECG:" + TEXT])
+    after_text = injection.logits("\nQ: Which?")
+    assert divergence(after_text, after_rows) < 1e-6
+
+
+def test_another_ecg_is_another_history(model: LanguageModel) -> None:
+    injection = Injection(model.llama, model.module)
+    rng = np.random.default_rng(2)
+    one, other = (rng.normal(0, 0.1, (40, injection.width)).astype(np.float32) for _ in range(2))
+    injection.read(["ECG:", one])
+    first = injection.logits("\nA:")
+    injection.read(["ECG:", other])
+    assert not np.array_equal(injection.logits("\nA:"), first)
+    injection.read(["ECG:", one])
+    assert np.array_equal(injection.logits("\nA:"), first)
+    model.write("Something else\nQ: why?\nA:", 'root ::= " " [a-z]+ "\\n"', 3)
+    injection.read(["ECG:", one])
+    assert np.array_equal(injection.logits("\nA:"), first), "what another question left behind was used"
+
+
+def test_questions_do_not_see_one_another(model: LanguageModel) -> None:
+    injection = Injection(model.llama, model.module)
+    rows = np.random.default_rng(3).normal(0, 0.1, (20, injection.width)).astype(np.float32)
+    grammar = 'root ::= " " [0-9.]+ "\\n"'
+    injection.read(["ECG:", rows])
+    alone = injection.answer("\nQ: When?\nA:", grammar, 8)
+    injection.answer("\nQ: And the rate?\nA:", grammar, 8)
+    assert injection.answer("\nQ: When?\nA:", grammar, 8) == alone
+
+
+def test_what_does_not_fit_is_refused(model: LanguageModel) -> None:
+    injection = Injection(model.llama, model.module)
+    with pytest.raises(BadInputError, match="do not fit into the model's context of 512"):
+        injection.read([np.zeros((500, injection.width), np.float32)], room=100)
+    with pytest.raises(ValueError, match="embedding rows must be"):
+        injection.read([np.zeros((5, 7), np.float32)])
+
+
+def test_only_present_leads_make_soft_tokens(encoder: Encoder) -> None:
+    ecg = signal(10)
+    absent = np.concatenate([ecg, np.full((3, ecg.shape[1]), np.nan, np.float32)])
+    assert np.array_equal(frames(encoder, ecg), frames(encoder, absent))
+
+
+@pytest.mark.parametrize(("seconds", "tokens"), [(1.0, 4), (10.0, 40), (10.1, 41), (59.9, 240), (60.0, 240)])
+def test_a_frame_for_every_quarter_of_a_second(encoder: Encoder, seconds: float, tokens: int) -> None:
+    assert frames(encoder, signal(seconds)).shape == (tokens, FRAME)
+
+
+def test_clips_that_cannot_be_read_say_why(encoder: Encoder) -> None:
+    for seconds in (0.5, 61.0):
+        with pytest.raises(BadInputError, match="1 to 60 s can"):
+            frames(encoder, signal(seconds))
+    with pytest.raises(BadInputError, match="nothing was recorded"):
+        frames(encoder, np.full((1, 1280), np.nan, np.float32))
+
+
+def test_millivolts_and_digital_samples_make_the_same_clip() -> None:
+    rng = np.random.default_rng(4)
+    samples = rng.integers(-1000, 1000, (2, 3600)).astype(np.int32)
+    samples[1, 500:900] = MISSING
+    signal_mv = np.where(samples == MISSING, np.nan, samples / 1000.0)
+    a, b = Clip.of_samples(samples, [1.0, 1.0], 360.0), Clip.of_signal(signal_mv, 360.0)
+    assert np.array_equal(a.ecg, b.ecg, equal_nan=True)
+    assert a.length_s == 10.0
+
+
+def test_a_projector_refuses_a_foreign_encoder(tmp_path: Path, encoder: Encoder, model: LanguageModel) -> None:
+    card = random_card(tmp_path, "another-encoder")
+    with pytest.raises(BadInputError, match=r"trained on encoder another-encoder and cannot read the tokens of tiny-0"):
+        Projector(card, encoder.card.checkpoint)
+    with pytest.raises(BadInputError, match="cannot read the tokens"):
+        Looker(model, encoder, card)
+    assert Projector(random_card(tmp_path, "tiny-0"), "tiny-0")(np.zeros((8, FRAME), np.float32), 2.0).shape == (
+        10,
+        576,
+    )
+
+
+def test_changed_weights_are_refused(tmp_path: Path) -> None:
+    card = random_card(tmp_path, "tiny-0")
+    with (tmp_path / "projector.onnx").open("ab") as file:
+        file.write(b"\0")
+    with pytest.raises(AnyecgError, match="is not the file its card names"):
+        Projector(card, "tiny-0")
+    (tmp_path / "projector.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(AnyecgError, match="lacks checkpoint, encoder"):
+        ProjectorCard.load(tmp_path / "projector.json")
+
+
+def test_merged_model_is_base_and_adapter(tmp_path: Path) -> None:
+    """The cached Q8_0 file says what llama.cpp says with the adapter, within quantisation noise; and not the base."""
+    card = random_card(tmp_path, "tiny-0")
+    path = merged(find_model(), card, tmp_path / "cache")
+    with LanguageModel(path, threads=1, n_ctx=64) as whole, LanguageModel(threads=1, n_ctx=64) as base:
+        import llama_cpp
+
+        applied = llama_cpp.Llama(
+            str(find_model()), lora_path=str(tmp_path / "adapter.gguf"), n_ctx=64, n_threads=1, verbose=False
+        )
+        said = {}
+        for name, llama in (("merged", whole.llama), ("base", base.llama), ("applied", applied)):
+            injection = Injection(llama, llama_cpp)
+            injection.read([TEXT])
+            said[name] = injection.logits(" a")
+        applied.close()
+    changed = divergence(said["applied"], said["base"])
+    assert changed > 0.1
+    assert divergence(said["applied"], said["merged"]) < changed / 5
+
+
+def test_merging_is_done_once_and_checked(tmp_path: Path) -> None:
+    card = random_card(tmp_path, "tiny-0")
+    path = merged(find_model(), card, tmp_path / "cache")
+    made = path.stat().st_mtime_ns
+    assert merged(find_model(), card, tmp_path / "cache") == path
+    assert path.stat().st_mtime_ns == made, "made again without need"
+    with path.open("r+b") as file:
+        file.seek(5_000_000)
+        file.write(b"damaged")
+    merged(find_model(), card, tmp_path / "cache")
+    assert path.stat().st_mtime_ns != made, "a damaged file was used"
+    foreign = replace(card, facts=card.facts | {"base_sha256": "0" * 64, "checkpoint": "foreign"})
+    with pytest.raises(BadInputError, match="trained on another model"):
+        merged(find_model(), foreign, tmp_path / "cache")
+    write_random_adapter(tmp_path / "adapter.gguf", blocks=1)
+    with pytest.raises(AnyecgError, match="is not the file its card names"):
+        merged(find_model(), card, tmp_path / "cache")
+
+
+def test_looking_keeps_to_the_grammar(tmp_path: Path, encoder: Encoder, model: LanguageModel) -> None:
+    """Even random soft tokens give spans within the clip, a report that can be read, and nothing else."""
+    looker = Looker(model, encoder, random_card(tmp_path, "tiny-0"))
+    clip = Clip(signal(6))
+    spans = looker.spans(clip, "PVC")
+    assert spans is not None
+    assert all(0 <= start < end <= 6 for start, end in spans)
+    assert looker.report(clip).endswith(".")
+    assert looker.tell([clip, Clip(signal(3))], "Which is longer?")
+    with pytest.raises(BadInputError, match="5 ECGs cannot be compared"):
+        looker.tell([clip] * 5, "Which is longer?")
+    assert looker.localize(signal(6), 128.0, ["I", "II"], "pvc") == spans
+    assert json.dumps(looker.describe(signal(6), 128.0, ["I", "II"]))
+
+
+def test_labels_are_known_by_their_rules() -> None:
+    assert [label_of(name) for name in ("pvc", "sve", "lbbb", "AF", "noise", "unreadable")] == [
+        *("PVC", "SVPB", "LBBB", "AF", "noise", "noise")
+    ]
+    with pytest.raises(BadInputError, match="'t_wave' cannot be marked; known labels are PVC"):
+        label_of("t_wave")

@@ -1,0 +1,279 @@
+"""Training the assistant: facts and questions of clips, packed rows, curriculum, and torch against llama.cpp."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from look_kit import divergence, sha256
+
+from edge.assistant.injection import Injection
+from edge.assistant.merge import merged
+from edge.assistant.model import find_model
+from edge.assistant.prompts import question_text
+from edge.assistant.soft import FRAME, LABELS, Projector, ProjectorCard
+from edge.assistant.wording import read_spans
+from edge.encoder.contract import BEAT_CLASSES, MORPHOLOGIES, RHYTHMS
+from export import gguf as files
+from export.assistant import align, planning
+from export.assistant.corpus import Clip, Clips, Row, describe, row
+from export.assistant.facts import Facts, facts_of
+from export.assistant.language import Base, Language, read_base
+from export.assistant.projector import Projector as Network
+from export.assistant.projector import Shape
+from export.assistant.rows import pack, sequence
+from export.assistant.tasks import TASKS, about_one, compare, report
+from export.assistant.train import Batches, Settings, Stage, Tokenizer, Trainer
+from export.datasets.record import UNKNOWN
+from export.encoder.batch import Crop
+
+pytestmark = pytest.mark.export
+
+
+def crop(kinds: str, every: int = 128, shape: str = "narrow", rhythm: str = "N") -> Crop:
+    """Return a crop with a beat every second, classes as written."""
+    at = 64 + every * np.arange(len(kinds), dtype=np.float32)
+    seconds = int(at[-1] // 128) + 1
+    return Crop(
+        ecg=np.zeros((2, seconds * 128), dtype=np.float32),
+        beat_at=at,
+        beat=np.array([BEAT_CLASSES.index(kind) for kind in kinds], dtype=np.int8),
+        morphology=np.array([MORPHOLOGIES.index("other" if k == "V" else shape) for k in kinds], dtype=np.int8),
+        beats_known=np.ones(seconds, dtype=bool),
+        rhythm=np.full(seconds, RHYTHMS.index(rhythm), dtype=np.int8),
+        quality=np.ones(seconds, dtype=np.int8),
+        wave=np.full(seconds * 128, UNKNOWN, dtype=np.int8),
+    )
+
+
+def fact(kinds: str, **given: object) -> Facts:
+    made = crop(kinds, **given)  # type: ignore[arg-type]
+    return facts_of(made, "mitdb", "x", float(made.rhythm.size))
+
+
+def some_clips(count: int = 12) -> Clips:
+    rng = np.random.default_rng(0)
+    kinds = ("NNNVNNNNNN", "NNNNNNNNNN", "NVNVNVNNNN", "NNSNNNNNNN")
+    facts = [fact(kinds[n % 4]) for n in range(count)]
+    frames = rng.normal(0, 1, (count * 40, FRAME)).astype(np.float16)
+    return Clips(frames, 40 * np.arange(1, count + 1), facts)
+
+
+def test_facts_follow_the_annotations() -> None:
+    found = fact("NNNVNNSNNN")
+    assert found.spans["PVC"] == [(2.5, 4.5)]
+    assert found.spans["SVPB"] == [(5.5, 7.5)]
+    assert found.spans["LBBB"] == found.spans["bigeminy"] == found.spans["pause"] == []
+    assert (found.rate_bpm, found.rhythm, found.pvcs, found.svpbs) == (60, "N", 1, 1)
+    assert (found.conduction, found.quality) == ("narrow", "good")
+    assert fact("VNNNNNNNNV").spans["PVC"] == [(0.0, 1.5), (8.5, 10.0)]
+    assert fact("NVNVNVNNNN").spans["bigeminy"] == [(0.5, 6.5)]
+    assert fact("NNNNN", every=320).spans["pause"] == [(0.5, 3.0), (3.0, 5.5), (5.5, 8.0), (8.0, 10.5)]
+    assert fact("NNNNNNNNNN", shape="LBBB").spans["LBBB"] == [(0.0, 10.0)]
+
+
+def test_what_is_unknown_is_not_absent() -> None:
+    made = crop("NNNVNNNNNN")
+    made.beats_known[4] = False
+    made.rhythm[:] = UNKNOWN
+    found = facts_of(made, "mitdb", "x", 10.0)
+    assert not {"PVC", "LBBB", "AF", "VT", "pause"} & found.spans.keys()
+    assert found.spans["noise"] == []
+    assert found.rhythm is None
+    assert report(random.Random(1), found) == ""
+
+
+def test_every_question_has_the_answer_of_the_facts() -> None:
+    rng = random.Random(3)
+    for kinds in ("NNNVNNNNNN", "NNNNNNNNNN", "NVNVNVNNNN", "NNSNNNNNNN"):
+        found = fact(kinds)
+        for _ in range(40):
+            for item in about_one(rng, found, TASKS, 8):
+                if item.task == "localise":
+                    assert read_spans(item.answer, found.length_s) == found.spans[item.label]
+                if item.task == "present":
+                    assert item.answer.strip() == ("Yes" if found.spans[item.label] else "No")
+                if item.task == "count":
+                    assert int(item.answer) == (found.pvcs if item.label == "PVC" else found.svpbs)
+                assert item.answer.startswith(" ")
+                assert item.answer.endswith("\n")
+
+
+def test_comparisons_follow_the_facts() -> None:
+    slow, fast = fact("NNNNNN", every=160), fact("NNNVNNNNNN")
+    said = {item.question: item.answer for n in range(60) for item in compare(random.Random(n), [slow, fast], 9)}
+    for question, answer in said.items():
+        if "highest" in question or "fastest" in question:
+            assert answer == " ECG 2\n"
+        if question.startswith("Compare ECG 1"):
+            assert answer == " Rate up from 48 to 60 bpm; PVCs from 0 to 1\n"
+    assert len(said) > 20
+
+
+def test_alignment_marks_the_rows_of_beats_and_spans() -> None:
+    found = fact("NNNVNNNNNN")
+    wanted = align.targets([found], 42)
+    pvc = wanted.flags[0, :, LABELS.index("PVC")]
+    assert torch.nonzero(pvc[:, 0]).flatten().tolist() == [11]  # 2.5 s: the eleventh quarter, after the first row
+    assert torch.nonzero(pvc[:, 1]).flatten().tolist() == [19]
+    assert torch.nonzero(pvc[:, 2]).flatten().tolist() == list(range(11, 20))
+    assert torch.nonzero(wanted.kind[0, :, 0] == 1).flatten().tolist() == [15]
+    assert int((wanted.beat == 1).sum()) == 10
+    whole = align.targets([fact("NNNNNNNNNN", shape="LBBB")], 42).flags[0, :, LABELS.index("LBBB")]
+    assert bool((whole[:42, 2] == 1).all())
+    assert (whole[0, 0], whole[41, 1]) == (1, 1)
+
+
+def test_planning_questions_are_plans() -> None:
+    from edge.assistant.plan import Marked, parse_line
+
+    for prompt, said in planning.pairs(1, 2, 3, 300):
+        question = prompt.split("Q: ")[1]
+        times = tuple(f"time {n}" for n in range(1, 10) if f"(t{n}: " in question)
+        names = tuple(f"name {n}" for n in range(1, 10) if f"(w{n}: " in question)
+        context = ()
+        if "\nC: " in prompt:
+            before = prompt.split("C: ")[1].split("\n")[0].replace("t0", "t1")
+            context = parse_line(before, Marked("", ("before",), ()))
+        assert parse_line(said, Marked("", times, names), context) or said == " none\n"
+
+
+def test_the_data_set_is_described() -> None:
+    told = describe(some_clips(), 50)
+    assert told["source"] == {"mitdb": 12}
+    assert set(told["tasks"]) <= set(TASKS)
+    assert told["wording"]["different questions"] > 50
+
+
+@pytest.fixture(scope="module")
+def base() -> Base:
+    return read_base(find_model())
+
+
+@pytest.fixture(scope="module")
+def shallow(base: Base) -> Base:
+    """Return the base with two blocks: quick."""
+    from dataclasses import replace
+
+    return Base(replace(base.config, blocks=2), base.tensors)
+
+
+@pytest.fixture(scope="module")
+def tokenize() -> Tokenizer:
+    return Tokenizer(find_model())
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def test_questions_of_a_row_do_not_see_one_another(shallow: Base, tokenize: Tokenizer) -> None:
+    found = some_clips()
+    trainer = Trainer(shallow, [Stage("all", 1, TASKS)], Settings(rank=2))
+    trainer.language = Language(shallow, 2, torch.float32)
+    clip = found[0]
+    items = tuple(about_one(random.Random(5), clip.facts, TASKS, 4))
+    together = pack([sequence(Row((clip,), items), tokenize)])
+    apart = [pack([sequence(Row((clip,), (item,)), tokenize)]) for item in items]
+
+    def logits(batch: object) -> torch.Tensor:
+        with torch.no_grad():
+            soft, *_ = trainer.projector(batch.frames, batch.lengths, batch.length_ds)  # type: ignore[attr-defined]
+            x = trainer.language.embed(batch.ids).clone()  # type: ignore[attr-defined]
+            x[batch.soft] = soft[batch.source[:, 0], batch.source[:, 1]]  # type: ignore[attr-defined]
+            hidden = trainer.language(x, batch.position, batch.mask)  # type: ignore[attr-defined]
+            return trainer.language.logits(hidden[batch.predict])  # type: ignore[attr-defined]
+
+    assert torch.equal(together.target, torch.cat([one.target for one in apart]))
+    assert torch.allclose(logits(together), torch.cat([logits(one) for one in apart]), atol=1e-3)
+
+
+def test_a_resumed_training_continues_as_if_unbroken(
+    shallow: Base, tokenize: Tokenizer, tmp_path: Path, one_thread: None
+) -> None:
+    stages = [Stage("align", 2), Stage("all", 2, TASKS, compare=0.3, planning=0.3)]
+    settings = Settings(rank=2, tokens=300)
+    found = some_clips()
+
+    def run(trainer: Trainer, until: int) -> list[float]:
+        batches = Batches(found, tokenize, settings)
+        losses = []
+        for n in range(2 * trainer.stage + trainer.step, until):
+            trainer.stage, trainer.step = divmod(n, 2)
+            batch = batches.align(trainer.step) if trainer.stage == 0 else batches.of(trainer.now, trainer.step)
+            losses.append(sum(trainer.train(batch).values()))
+        return losses
+
+    unbroken = run(Trainer(shallow, stages, settings), 4)
+    first = Trainer(shallow, stages, settings)
+    begun = run(first, 3)
+    first.save(tmp_path / "checkpoint.pt")
+    second = Trainer(shallow, stages, settings)
+    second.load(torch.load(tmp_path / "checkpoint.pt", weights_only=True))
+    assert begun + run(second, 4) == unbroken
+
+
+def test_projector_and_lora_in_llama_cpp_are_those_of_torch(base: Base, tmp_path: Path) -> None:
+    """Exported and merged as the gateway does, against torch in float32, within quantisation noise."""
+    from dataclasses import replace as changed
+
+    import llama_cpp
+
+    torch.manual_seed(1)
+    network = Network(Shape(scale=float(base.tensors["token_embd.weight"].std()))).eval()
+    language = Language(base, 4, torch.float32)
+    with torch.no_grad():
+        for name, parameter in language.named_parameters():
+            if ".b." in name:
+                parameter.normal_(0, 0.1)
+    checkpoint = {
+        "shape": network.shape.as_dict(),
+        "projector": network.state_dict(),
+        "lora": language.state_dict(),
+        "stages": [],
+        "settings": {},
+        "stage": 0,
+        "step": 0,
+    }
+    torch.save(checkpoint, tmp_path / "checkpoint.pt")
+    card = ProjectorCard.load(files.export(tmp_path / "checkpoint.pt", "tiny-0", find_model(), tmp_path, {}))
+    assert card.facts["base_sha256"] == sha256(find_model())
+    assert max(path.stat().st_size for path in tmp_path.glob("*.*") if path.suffix in (".onnx", ".gguf")) < 20e6
+    frames = np.random.default_rng(1).normal(0, 1, (41, FRAME)).astype(np.float32)
+    soft = Projector(card, "tiny-0")(frames, 10.1)
+    with torch.no_grad():
+        mine, *_ = network(torch.from_numpy(frames)[None], torch.tensor([41]), torch.tensor([101]))
+    assert np.abs(soft - mine[0].numpy()).max() < 1e-4
+    llama = llama_cpp.Llama(str(merged(find_model(), card, tmp_path)), n_ctx=128, n_threads=1, verbose=False)
+    plain = llama_cpp.Llama(str(find_model()), n_ctx=128, n_threads=1, verbose=False)
+    said = {}
+    for name, one in (("merged", llama), ("base", plain)):
+        injection = Injection(one, llama_cpp)
+        injection.read(["ECG:", soft])
+        said[name] = injection.logits(question_text("Where is the PVC?"))
+        head, asked = injection.tokens("ECG:"), injection.tokens(question_text("Where is the PVC?"))
+        one.close()
+    with torch.no_grad():
+        x = torch.cat([language.embed(torch.tensor(head)), mine[0], language.embed(torch.tensor(asked))])[None]
+        size = x.shape[1]
+        mask = torch.ones(size, size, dtype=torch.bool).tril()[None, None]
+        hidden = language(x, torch.arange(size)[None], mask)
+        said["torch"] = language.logits(hidden[0, -1]).numpy()
+    assert divergence(said["torch"], said["merged"]) < 0.05
+    assert divergence(said["torch"], said["base"]) > 0.2
+    assert changed(base.config, blocks=1).blocks == 1
+
+
+def test_rows_of_several_ecgs_are_drawn() -> None:
+    found = some_clips()
+    made = [row(found, 1, n, ("compare", *TASKS), 5, 1) for n in range(40)]
+    assert any(one is not None and len(one.clips) > 1 for one in made)
+    assert all(isinstance(one.clips[0], Clip) for one in made if one is not None)
