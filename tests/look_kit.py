@@ -18,7 +18,7 @@ from edge.assistant.soft import FRAME, ProjectorCard
 RANK = 4
 
 
-def write_random_adapter(path: Path, blocks: int = 10, strength: float = 1.5) -> None:
+def write_random_adapter(path: Path, blocks: int = 2, strength: float = 1.0) -> None:
     """Write a LoRA on the first blocks of SmolLM2-135M."""
     rng = np.random.default_rng(5)
     writer = gguf.GGUFWriter(path, "llama")
@@ -62,9 +62,31 @@ def write_random_projector(path: Path, width: int = 576) -> None:
     path.write_bytes(model.SerializeToString())
 
 
+def write_small_base(path: Path, blocks: int = 2) -> Path:
+    """Write the first blocks of SmolLM2-135M as a model of its own: the same words and widths, quick."""
+    model = gguf.GGUFReader(find_model())
+    writer = gguf.GGUFWriter(path, "llama")
+    for field in model.fields.values():
+        if field.name.startswith("GGUF.") or field.name in ("general.architecture", "llama.block_count"):
+            continue
+        kind = field.types[0]
+        sub_kind = field.types[-1] if kind == gguf.GGUFValueType.ARRAY else None
+        writer.add_key_value(field.name, field.contents(), kind, sub_kind)
+    writer.add_block_count(blocks)
+    for tensor in model.tensors:
+        if not tensor.name.startswith("blk.") or int(tensor.name.split(".")[1]) < blocks:
+            writer.add_tensor(tensor.name, np.array(tensor.data), raw_dtype=tensor.tensor_type)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
 def random_card(folder: Path, encoder: str, base: Path | None = None) -> ProjectorCard:
     """Write adapter, projector and card into `folder`, for the encoder with that checkpoint id."""
-    write_random_adapter(folder / "adapter.gguf")
+    if not (folder / "adapter.gguf").exists():
+        write_random_adapter(folder / "adapter.gguf")
     write_random_projector(folder / "projector.onnx")
     facts = {
         "checkpoint": "random",
@@ -90,7 +112,7 @@ def embedding_rows() -> NDArray[np.float32]:
     """Return the embedding table of the default base."""
     reader = gguf.GGUFReader(find_model())
     tensor = next(t for t in reader.tensors if t.name == "token_embd.weight")
-    return gguf.quants.dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
+    return gguf.quants.dequantize(np.array(tensor.data), tensor.tensor_type).astype(np.float32)
 
 
 def divergence(p: NDArray[np.float32], q: NDArray[np.float32]) -> float:

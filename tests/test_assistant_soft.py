@@ -10,12 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from encoder_kit import tiny_card
-from look_kit import divergence, embedding_rows, random_card, write_random_adapter
+from look_kit import divergence, embedding_rows, random_card, write_random_adapter, write_small_base
 
 from edge.assistant.injection import Injection
 from edge.assistant.look import Clip, Looker, label_of
 from edge.assistant.merge import merged
-from edge.assistant.model import LanguageModel, find_model
+from edge.assistant.model import LanguageModel
 from edge.assistant.soft import FRAME, Projector, ProjectorCard, frames
 from edge.chunk import MISSING
 from edge.encoder.session import Encoder
@@ -143,44 +143,47 @@ def test_changed_weights_are_refused(tmp_path: Path) -> None:
         ProjectorCard.load(tmp_path / "projector.json")
 
 
-def test_merged_model_is_base_and_adapter(tmp_path: Path) -> None:
-    """The cached Q8_0 file says what llama.cpp says with the adapter, within quantisation noise; and not the base."""
-    card = random_card(tmp_path, "tiny-0")
-    path = merged(find_model(), card, tmp_path / "cache")
-    with LanguageModel(path, threads=1, n_ctx=64) as whole, LanguageModel(threads=1, n_ctx=64) as base:
-        import llama_cpp
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_small_base(tmp_path_factory.mktemp("base") / "small.gguf")
 
-        applied = llama_cpp.Llama(
-            str(find_model()), lora_path=str(tmp_path / "adapter.gguf"), n_ctx=64, n_threads=1, verbose=False
-        )
-        said = {}
-        for name, llama in (("merged", whole.llama), ("base", base.llama), ("applied", applied)):
-            injection = Injection(llama, llama_cpp)
-            injection.read([TEXT])
-            said[name] = injection.logits(" a")
-        applied.close()
+
+def test_merged_model_is_base_and_adapter(tmp_path: Path, small: Path) -> None:
+    """The cached Q8_0 file says what llama.cpp says with the adapter, within quantisation noise; and not the base."""
+    import llama_cpp
+
+    card = random_card(tmp_path, "tiny-0", small)
+    path = merged(small, card, tmp_path / "cache")
+    given = {"merged": (path, None), "base": (small, None), "applied": (small, str(tmp_path / "adapter.gguf"))}
+    said = {}
+    for name, (file, lora) in given.items():
+        llama = llama_cpp.Llama(str(file), lora_path=lora, n_ctx=64, n_threads=1, verbose=False)
+        injection = Injection(llama, llama_cpp)
+        injection.read([TEXT])
+        said[name] = injection.logits(" a")
+        llama.close()
     changed = divergence(said["applied"], said["base"])
     assert changed > 0.1
-    assert divergence(said["applied"], said["merged"]) < changed / 5
+    assert divergence(said["applied"], said["merged"]) < changed / 10
 
 
-def test_merging_is_done_once_and_checked(tmp_path: Path) -> None:
-    card = random_card(tmp_path, "tiny-0")
-    path = merged(find_model(), card, tmp_path / "cache")
+def test_merging_is_done_once_and_checked(tmp_path: Path, small: Path) -> None:
+    card = random_card(tmp_path, "tiny-0", small)
+    path = merged(small, card, tmp_path / "cache")
     made = path.stat().st_mtime_ns
-    assert merged(find_model(), card, tmp_path / "cache") == path
+    assert merged(small, card, tmp_path / "cache") == path
     assert path.stat().st_mtime_ns == made, "made again without need"
     with path.open("r+b") as file:
         file.seek(5_000_000)
         file.write(b"damaged")
-    merged(find_model(), card, tmp_path / "cache")
+    merged(small, card, tmp_path / "cache")
     assert path.stat().st_mtime_ns != made, "a damaged file was used"
     foreign = replace(card, facts=card.facts | {"base_sha256": "0" * 64, "checkpoint": "foreign"})
     with pytest.raises(BadInputError, match="trained on another model"):
-        merged(find_model(), foreign, tmp_path / "cache")
+        merged(small, foreign, tmp_path / "cache")
     write_random_adapter(tmp_path / "adapter.gguf", blocks=1)
     with pytest.raises(AnyecgError, match="is not the file its card names"):
-        merged(find_model(), card, tmp_path / "cache")
+        merged(small, card, tmp_path / "cache")
 
 
 def test_looking_keeps_to_the_grammar(tmp_path: Path, encoder: Encoder, model: LanguageModel) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from look_kit import divergence, sha256
+from look_kit import divergence, sha256, write_small_base
 
 from edge.assistant.injection import Injection
 from edge.assistant.merge import merged
@@ -150,16 +150,14 @@ def test_the_data_set_is_described() -> None:
 
 
 @pytest.fixture(scope="module")
-def base() -> Base:
-    return read_base(find_model())
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_small_base(tmp_path_factory.mktemp("base") / "small.gguf")
 
 
 @pytest.fixture(scope="module")
-def shallow(base: Base) -> Base:
+def shallow(small: Path) -> Base:
     """Return the base with two blocks: quick."""
-    from dataclasses import replace
-
-    return Base(replace(base.config, blocks=2), base.tensors)
+    return read_base(small)
 
 
 @pytest.fixture(scope="module")
@@ -221,19 +219,17 @@ def test_a_resumed_training_continues_as_if_unbroken(
     assert begun + run(second, 4) == unbroken
 
 
-def test_projector_and_lora_in_llama_cpp_are_those_of_torch(base: Base, tmp_path: Path) -> None:
+def test_projector_and_lora_in_llama_cpp_are_those_of_torch(shallow: Base, small: Path, tmp_path: Path) -> None:
     """Exported and merged as the gateway does, against torch in float32, within quantisation noise."""
-    from dataclasses import replace as changed
-
     import llama_cpp
 
     torch.manual_seed(1)
-    network = Network(Shape(scale=float(base.tensors["token_embd.weight"].std()))).eval()
-    language = Language(base, 4, torch.float32)
+    network = Network(Shape(scale=float(shallow.tensors["token_embd.weight"].std()))).eval()
+    language = Language(shallow, 4, torch.float32)
     with torch.no_grad():
         for name, parameter in language.named_parameters():
             if ".b." in name:
-                parameter.normal_(0, 0.1)
+                parameter.normal_(0, 0.3)
     checkpoint = {
         "shape": network.shape.as_dict(),
         "projector": network.state_dict(),
@@ -244,16 +240,16 @@ def test_projector_and_lora_in_llama_cpp_are_those_of_torch(base: Base, tmp_path
         "step": 0,
     }
     torch.save(checkpoint, tmp_path / "checkpoint.pt")
-    card = ProjectorCard.load(files.export(tmp_path / "checkpoint.pt", "tiny-0", find_model(), tmp_path, {}))
-    assert card.facts["base_sha256"] == sha256(find_model())
+    card = ProjectorCard.load(files.export(tmp_path / "checkpoint.pt", "tiny-0", small, tmp_path, {}))
+    assert card.facts["base_sha256"] == sha256(small)
     assert max(path.stat().st_size for path in tmp_path.glob("*.*") if path.suffix in (".onnx", ".gguf")) < 20e6
     frames = np.random.default_rng(1).normal(0, 1, (41, FRAME)).astype(np.float32)
     soft = Projector(card, "tiny-0")(frames, 10.1)
     with torch.no_grad():
         mine, *_ = network(torch.from_numpy(frames)[None], torch.tensor([41]), torch.tensor([101]))
     assert np.abs(soft - mine[0].numpy()).max() < 1e-4
-    llama = llama_cpp.Llama(str(merged(find_model(), card, tmp_path)), n_ctx=128, n_threads=1, verbose=False)
-    plain = llama_cpp.Llama(str(find_model()), n_ctx=128, n_threads=1, verbose=False)
+    llama = llama_cpp.Llama(str(merged(small, card, tmp_path)), n_ctx=128, n_threads=1, verbose=False)
+    plain = llama_cpp.Llama(str(small), n_ctx=128, n_threads=1, verbose=False)
     said = {}
     for name, one in (("merged", llama), ("base", plain)):
         injection = Injection(one, llama_cpp)
@@ -267,9 +263,9 @@ def test_projector_and_lora_in_llama_cpp_are_those_of_torch(base: Base, tmp_path
         mask = torch.ones(size, size, dtype=torch.bool).tril()[None, None]
         hidden = language(x, torch.arange(size)[None], mask)
         said["torch"] = language.logits(hidden[0, -1]).numpy()
-    assert divergence(said["torch"], said["merged"]) < 0.05
-    assert divergence(said["torch"], said["base"]) > 0.2
-    assert changed(base.config, blocks=1).blocks == 1
+    changed = divergence(said["torch"], said["base"])
+    assert changed > 0.1
+    assert divergence(said["torch"], said["merged"]) < changed / 10
 
 
 def test_rows_of_several_ecgs_are_drawn() -> None:

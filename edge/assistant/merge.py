@@ -80,7 +80,10 @@ def write(base: Path, adapter: Path, target: Path) -> None:
     writer.add_file_type(gguf.LlamaFileType.MOSTLY_Q8_0)
     quantised = gguf.GGMLQuantizationType.Q8_0
     for tensor in model.tensors:
-        weight = gguf.quants.dequantize(tensor.data, tensor.tensor_type).astype(np.float32)
+        if tensor.name not in deltas and tensor.tensor_type == quantised:
+            writer.add_tensor(tensor.name, np.array(tensor.data), raw_dtype=quantised)
+            continue
+        weight = gguf.quants.dequantize(np.array(tensor.data), tensor.tensor_type).astype(np.float32)
         if tensor.name in deltas:
             a, b, scale = deltas[tensor.name]
             weight = weight + np.float32(scale) * (b @ a)
@@ -96,7 +99,7 @@ def write(base: Path, adapter: Path, target: Path) -> None:
 
 def read_adapter(lora: gguf.GGUFReader) -> dict[str, tuple[NDArray[np.float32], NDArray[np.float32], float]]:
     """Return A, B and scale by the name of the tensor they change."""
-    tensors = {t.name: gguf.quants.dequantize(t.data, t.tensor_type).astype(np.float32) for t in lora.tensors}
+    tensors = {t.name: gguf.quants.dequantize(np.array(t.data), t.tensor_type).astype(np.float32) for t in lora.tensors}
     alpha = float(_field(lora, "adapter.lora.alpha"))
     found = {}
     for name, a in tensors.items():

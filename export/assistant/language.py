@@ -80,7 +80,9 @@ def read_base(path: Path) -> Base:
         rope_base=float(value(f"{name}.rope.freq_base")),
         epsilon=float(value(f"{name}.attention.layer_norm_rms_epsilon")),
     )
-    tensors = {t.name: gguf.quants.dequantize(t.data, t.tensor_type).astype(np.float32) for t in reader.tensors}
+    tensors = {
+        t.name: gguf.quants.dequantize(np.array(t.data), t.tensor_type).astype(np.float32) for t in reader.tensors
+    }
     return Base(config, tensors)
 
 
