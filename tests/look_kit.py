@@ -18,7 +18,7 @@ from edge.assistant.soft import FRAME, ProjectorCard
 RANK = 4
 
 
-def write_random_adapter(path: Path, blocks: int = 2, strength: float = 1.0) -> None:
+def write_random_adapter(path: Path, blocks: int = 2, strength: float = 4.0) -> None:
     """Write a LoRA on the first blocks of SmolLM2-135M."""
     rng = np.random.default_rng(5)
     writer = gguf.GGUFWriter(path, "llama")

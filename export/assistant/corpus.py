@@ -77,6 +77,10 @@ class Clips:
     def __len__(self) -> int:
         return len(self.facts)
 
+    def tokens(self, n: int) -> int:
+        """Return how many frames clip `n` has."""
+        return int(self._ends[n] - (self._ends[n - 1] if n else 0))
+
     def __getitem__(self, n: int) -> Clip:
         start = int(self._ends[n - 1]) if n else 0
         return Clip(self._frames[start : int(self._ends[n])], self.facts[n])

@@ -215,10 +215,12 @@ class Batches:
         self._clips, self._tokenize, self._settings, self._disturbed = found, tokenize, settings, disturbed
 
     def align(self, step: int) -> tuple[Any, ...]:
-        """Return a batch of the alignment stage: 24 clips."""
-        rng = np.random.default_rng((self._settings.seed, 7, step))
-        chosen = [self._clips[int(n)] for n in rng.integers(0, len(self._clips), 24)]
-        return align.batch(chosen, rng if self._disturbed else None)
+        """Return a batch of the alignment stage: 24 clips of about equal length, out of eight batches."""
+        group, place = divmod(step, 8)
+        rng = np.random.default_rng((self._settings.seed, 7, group))
+        drawn = sorted(rng.integers(0, len(self._clips), 8 * 24).tolist(), key=self._clips.tokens)
+        chosen = [self._clips[n] for n in drawn[24 * int(rng.permutation(8)[place]) :][:24]]
+        return align.batch(chosen, np.random.default_rng((self._settings.seed, 8, step)) if self._disturbed else None)
 
     def of(self, stage: Stage, step: int) -> Packed:
         """Return a batch of a stage: rows of about equal length, sorted within groups of eight batches."""
