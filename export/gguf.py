@@ -11,6 +11,7 @@ import argparse
 import datetime
 import hashlib
 import json
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -41,16 +42,18 @@ def write_projector(projector: Projector, path: Path) -> None:
     """Write the projector as ONNX."""
     wrapped = OneClip(projector).eval()
     frames = torch.zeros(40, FRAME)
-    torch.onnx.export(
-        wrapped,
-        (frames, torch.tensor([100])),
-        str(path),
-        input_names=["frames", "length_ds"],
-        output_names=["soft", "flags", "when"],
-        dynamic_axes={"frames": {0: "time"}, **{name: {0: "rows"} for name in ("soft", "flags", "when")}},
-        opset_version=17,
-        dynamo=False,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the tracing exporter is deprecated, but the other one fixes the length
+        torch.onnx.export(
+            wrapped,
+            (frames, torch.tensor([100])),
+            str(path),
+            input_names=["frames", "length_ds"],
+            output_names=["soft", "flags", "when"],
+            dynamic_axes={"frames": {0: "time"}, **{name: {0: "rows"} for name in ("soft", "flags", "when")}},
+            opset_version=17,
+            dynamo=False,
+        )
 
 
 def write_adapter(tensors: Mapping[str, NDArray[np.float32]], architecture: str, path: Path) -> None:

@@ -81,9 +81,6 @@ class LanguageModel:
             raise BadInputError(f"llama.cpp cannot load {file_path}: {error}") from None
         atexit.register(self.close)
 
-<<<<<<< HEAD
-    def write(self, prompt: str, grammar: str, max_tokens: int) -> str:
-=======
     @property
     def llama(self) -> Any:
         """The `llama_cpp.Llama` itself, for whoever reads soft tokens with it."""
@@ -94,15 +91,7 @@ class LanguageModel:
         """The module `llama_cpp`."""
         return self._module
 
-    def complete(self, question: str, grammar: str) -> str:
-        """Return the text the model writes for a question under a grammar: greedy, so the same every time."""
-        tokens = self._prompt(question)
-        rules = self._module.LlamaGrammar.from_string(grammar, verbose=False)
-        done = self._llama.create_completion(tokens, max_tokens=MAX_STEP_TOKENS, temperature=0.0, grammar=rules)
-        return str(done["choices"][0]["text"])
-
-    def write(self, prompt: str, grammar: str, max_tokens: int = MAX_STEP_TOKENS) -> str:
->>>>>>> b38c267 (wip)
+    def write(self, prompt: str, grammar: str, max_tokens: int) -> str:
         """Return what the model writes after a prompt under a grammar: greedy, so the same every time.
 
         Text in the prompt that looks like a control token stays text.
