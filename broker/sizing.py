@@ -1,9 +1,9 @@
 """How much a broker keeps for whom is away, and how often it writes that down: pure functions of the wearers.
 
-Measured with mosquitto 2.0.11 (573-byte chunks, 2 cores, NVMe, `bench/broker.py` has the command): a queued message
-takes 920 bytes of memory and 660 on disk, and every save writes the whole queue anew. With a save for every message
-1,281 messages/s pass while nothing is queued, 453 behind a queue of 1,000, 138 behind 3,600 (one hour of one wearer,
-4.4 MB written per message). Through a day's outage of the gateway that would be some 4.5 TB for one wearer.
+Measured with mosquitto 2.0.11 (573-byte chunks, `python -m bench.broker`): a queued message takes 945 bytes of memory
+and 660 on disk, and every save writes the whole queue anew. With a save for every message 93 messages/s pass on a busy
+machine while nothing is queued (1,281 on a quiet one), 6 (138) behind a queue of 3,600, which is one hour of one wearer:
+1.3 MB are written for each. Through a day's outage of the gateway that would be some 2.6 TB for one wearer.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ DAY_CHUNKS = 86_400
 SLACK = 1.25
 CHUNK_BYTES = 1_200
 """A second of one 250 Hz lead as CBOR int32, with names: 1,071 bytes measured."""
-QUEUED_BYTES = 920
+QUEUED_BYTES = 945
 """Memory of one queued 573-byte chunk, measured."""
 SAVE_S = 60
 SAVE_MOST_S = 1_800
@@ -41,8 +41,8 @@ class Sizing:
 def choose_sizing(wearers: int, save: Save = "timed") -> Sizing:
     """Return the limits for so many wearers.
 
-    The time between two saves grows with them, so that a day's outage writes about as much as with one: 76 GB at
-    60 s (86,400/60 saves of 53 MB on average).
+    The time between two saves grows with them, so that a day's outage writes about as much as with one: 43 GB at
+    60 s (1,440 saves of 30 MB on average).
     """
     queued = round(DAY_CHUNKS * wearers * SLACK)
     memory_mb = DAY_CHUNKS * wearers * QUEUED_BYTES / 1e6

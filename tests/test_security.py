@@ -208,6 +208,19 @@ def test_a_running_gateway_listens_nowhere_keeps_its_folder_to_itself_and_its_pa
         assert secret.encode() not in content, where
 
 
+@needs_mosquitto
+def test_a_broker_of_ours_listens_on_loopback_unless_told_otherwise(tmp_path: Path) -> None:
+    setup = setup_for()
+    with running(tmp_path / "closed", setup) as broker:
+        ports = (setup.port, setup.tls_port, setup.certificate_port)
+        assert sorted(listening(broker.process.pid)) == sorted(("127.0.0.1", port) for port in ports)
+    setup = setup_for(listen="0.0.0.0")
+    with running(tmp_path / "open", setup) as broker:
+        found = set(listening(broker.process.pid))
+        assert ("0.0.0.0", setup.tls_port) in found
+        assert ("127.0.0.1", setup.port) in found  # never without TLS
+
+
 def is_connected(state: Path) -> bool:
     """Whether both sides of the gateway stand at the broker, and it refused neither a subscription nor a topic."""
     broker = request(state, "status")["broker"]

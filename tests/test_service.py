@@ -100,7 +100,9 @@ def test_installed_outside_the_repository(wheel: Path, tmp_path: Path) -> None:
     assert BROKER not in enabled(units)
     verify(tmp_path)
 
-    run(program, "service", "install", "--root", tmp_path)  # again, and without --jetson
+    run(program, "service", "install", "--root", tmp_path)  # again: what is there stays
+    assert all((units / name).exists() for name in JETSON)
+    run(program, "service", "install", "--root", tmp_path, "--no-jetson")
     assert not any((units / name).exists() for name in JETSON)
     (state / "anyecg.sqlite").touch()
     run(program, "service", "uninstall", "--root", tmp_path)

@@ -13,15 +13,18 @@ group = typer.Typer(no_args_is_help=True, help="Install the gateway as systemd s
 app.add_typer(group, name="service")
 
 RootOption = Annotated[Path, typer.Option("--root", help="Another root than /, to prepare an image.")]
-JetsonOption = Annotated[bool, typer.Option("--jetson", help="Let the units use the GPU of a Jetson.")]
-BrokerOption = Annotated[bool, typer.Option("--broker", help="Also run the broker that `anyecg broker init` set up.")]
 StartOption = Annotated[bool, typer.Option("--start/--no-start", help="(Re)start the units.")]
 
 
 @group.command()
 def install(
-    jetson: JetsonOption = False,
-    broker: BrokerOption = False,
+    jetson: Annotated[
+        bool | None,
+        typer.Option("--jetson/--no-jetson", help="Let the units use the GPU of a Jetson; else as it was."),
+    ] = None,
+    broker: Annotated[
+        bool, typer.Option("--broker", help="Also run the broker that `anyecg broker init` set up.")
+    ] = False,
     backup: Annotated[
         bool, typer.Option("--backup/--no-backup", help="Back the database up before another version takes over.")
     ] = True,
@@ -37,8 +40,6 @@ def install(
 
 @group.command()
 def rollback(
-    jetson: JetsonOption = False,
-    broker: BrokerOption = False,
     start: StartOption = True,
     root: RootOption = Path("/"),
 ) -> None:
@@ -46,7 +47,7 @@ def rollback(
     from edge.service.install import Options
     from edge.service.install import rollback as go_back
 
-    go_back(root, Options(jetson, broker, start=start), _say)
+    go_back(root, Options(start=start), _say)
 
 
 @group.command()

@@ -41,7 +41,8 @@ Say = Callable[[str], None]
 class Options:
     """What to install beyond the usual."""
 
-    jetson: bool = False
+    jetson: bool | None = None
+    """Drop-ins for a Jetson: put in, taken away, or (None) left as they are."""
     broker: bool = False
     backup: bool = True
     start: bool = True
@@ -62,7 +63,12 @@ def install(root: Path, options: Options, say: Say) -> Release:
         if is_live:
             _systemctl(layout, "stop", *UNITS)
         if options.backup and (layout.state / FILE_NAME).exists():
-            backup = _backup(layout, running)
+            try:
+                backup = _backup(layout, running)
+            except AnyecgError:
+                if is_live:
+                    _systemctl(layout, "start", *UNITS)  # nothing was changed yet
+                raise
             say(f"backup before the upgrade: {backup}")
     _point(layout, release.name)
     _put_files(layout, options)
@@ -103,8 +109,7 @@ def rollback(root: Path, options: Options, say: Say) -> Release:
         done = _run(layout, [program, "restore", newer.backup, "--state", layout.state, "--json"], as_user=True)
         said = json.loads(done.stdout)
         say(f"database restored from {newer.backup}; the newer one is in {said.get('aside')}")
-    flags = [flag for flag, wanted in (("--jetson", options.jetson), ("--broker", options.broker)) if wanted]
-    flags += [] if options.start else ["--no-start"]
+    flags = [] if options.start else ["--no-start"]
     _run(layout, [program, "service", "install", "--root", layout.root, "--no-backup", *flags])
     history.write(layout.history, known[: names.index(running)])
     say(f"back at anyecg {older.version}")
@@ -211,7 +216,7 @@ def _put_files(layout: Layout, options: Options) -> None:
     for name in FILES:
         _copy(units / name, layout.units / name)
     for name in JETSON:
-        if options.jetson:
+        if options.jetson or (options.jetson is None and (layout.units / name).exists()):
             _copy(units / name, layout.units / name)
         else:
             (layout.units / name).unlink(missing_ok=True)
