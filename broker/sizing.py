@@ -2,8 +2,8 @@
 
 Measured with mosquitto 2.0.11 (573-byte chunks, `python -m bench.broker`): a queued message takes 945 bytes of memory
 and 660 on disk, and every save writes the whole queue anew. With a save for every message 93 messages/s pass on a busy
-machine while nothing is queued (1,281 on a quiet one), 6 (138) behind a queue of 3,600, which is one hour of one wearer:
-1.3 MB are written for each. Through a day's outage of the gateway that would be some 2.6 TB for one wearer.
+machine while nothing is queued (1,281 on a quiet one), 6 (138) behind a queue of 3,600, an hour of one wearer: 1.3 MB
+are written for each. Through a day's outage of the gateway that would be some 2.6 TB for one wearer.
 """
 
 from __future__ import annotations
