@@ -287,7 +287,10 @@ def render(setup: Setup, folder: Path) -> str:
     """Return `mosquitto.conf`."""
     sizing = choose_sizing(setup.wearers, setup.save)
     address = setup.listen if setup.listen is not None else "127.0.0.1"
+    # before the first `listener` this would open mosquitto's own on 1883, on every address
+    limit = "max_connections 1000"
     tls = [
+        limit,
         f"cafile {folder}/tls/ca.crt",
         f"certfile {folder}/tls/server.crt",
         f"keyfile {folder}/tls/server.key",
@@ -319,11 +322,11 @@ def render(setup: Setup, folder: Path) -> str:
         "",
         "# The largest chunk the gateway takes, with its topic.",
         f"max_packet_size {MAX_PAYLOAD_BYTES + 1024}",
-        "max_connections 1000",
         "set_tcp_nodelay true",
         "",
         "# This machine only: the gateway itself.",
         f"listener {setup.port} 127.0.0.1",
+        limit,
         "",
         "# Users with a password." if setup.listen else "# Users with a password; --listen opens it to the network.",
         f"listener {setup.tls_port} {address}",

@@ -118,7 +118,7 @@ def add(
         if start_ns >= end_ns:
             raise BadInputError(f"--start {start} is not before --end {end}")
         span = marks.place_span(conn, wearer, start_ns, end_ns, device)
-    _do(state, as_json, kind="episode", rule=rule, note=note, **span)
+    say(state, as_json, kind="episode", rule=rule, note=note, **span)
 
 
 @review.command()
