@@ -18,6 +18,7 @@ from edge.alerts.quiet import quiet_until_ns
 from edge.alerts.topics import iso
 from edge.alerts.words import NAMES, duration, sentence
 from edge.config import Alerts, Config, Quiet, Wearer
+from edge.report.strip import of_event
 from edge.rhythm.events import RULES, finding_id
 from edge.store import tables
 from edge.store.findings import Change
@@ -381,6 +382,9 @@ def test_a_symptom_is_an_event_with_a_strip_of_90_s(case: Case) -> None:
     assert "dizzy" not in json.dumps(event), "what a person wrote stays in the house"
     row = case.conn.execute(select(tables.finding).where(tables.finding.c.rule == "symptom")).mappings().one()
     assert (row["start_sample"], row["end_sample"]) == ((104 - 45) * 250, (104 + 45) * 250)
+    whole, middle = (of_event(case.conn, event["id"], seconds) for seconds in (90.0, 10.0))
+    assert [(mark.label, mark.start_s, mark.end_s) for mark in whole.marks] == [("symptom", 0.0, 90.0)]
+    assert [(mark.label, mark.start_s, mark.end_s) for mark in middle.marks] == [("symptom", -40.0, 50.0)]
     (gone,) = case.person(NOW_NS + 300 * SECOND, undo=row["evidence"]["mark"])
     assert (gone["id"], gone["status"]) == (event["id"], "retracted")
 

@@ -316,13 +316,16 @@ class Teller:
     def _message(self, conn: Connection, recording: Recorded, change: Change, now_ns: int) -> Message | None:
         row = change.row
         told = _told(conn, row["id"])
+        least = self._config.min_severity(recording.wearer)
+        if told is None and _rank(row["severity"]) < _rank(least):
+            return None
         mood = self.mood(conn, row, recording.wearer, now_ns)
         limits = self._config.alerts
         verdict = decide(
             change,
             told,
             mood,
-            min_severity=self._config.min_severity(recording.wearer),
+            min_severity=least,
             update_interval_s=limits.update_interval_s,
             now_ns=now_ns,
         )

@@ -19,7 +19,7 @@ def strip(
     event: Annotated[str | None, typer.Option("--event", help="An event, by id or its beginning.")] = None,
     wearer: Annotated[str | None, typer.Option("--wearer", help="With --at: whose recording.")] = None,
     at: Annotated[str | None, typer.Option("--at", help="Where the strip begins, in the wearer's time zone.")] = None,
-    seconds: Annotated[float, typer.Option("--seconds", help="Length, 1 to 60 s.")] = 10.0,
+    seconds: Annotated[float, typer.Option("--seconds", help="Length, 1 to 90 s.")] = 10.0,
     record: Annotated[Path | None, typer.Option("--record", help="A WFDB record or EDF file instead.")] = None,
     from_s: Annotated[float | None, typer.Option("--from", help="With --record: first second.")] = None,
     to_s: Annotated[float | None, typer.Option("--to", help="With --record: last second.")] = None,

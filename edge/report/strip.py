@@ -19,7 +19,7 @@ from edge.exchange.disguise import Disguise, plain
 from edge.sources.record import Record
 from edge.store import marks, queries, waveform
 
-MIN_S, MAX_S = 1.0, 60.0
+MIN_S, MAX_S = 1.0, 90.0
 AS_RECORDED = "none (as recorded)"
 MONITOR_HZ = (0.5, 40.0)
 """The band of `--filter monitor`: without drift and mains hum. ST needs 0.05 Hz (Kligfield et al., recommendations for
@@ -106,11 +106,19 @@ def of_event(
     monitor: bool = False,
     disguise: Disguise | None = None,
 ) -> Strip:
-    """Return the strip around a finding: all of it if it fits, else its beginning with a fifth of lead-in."""
+    """Return the strip around a finding: all of it if it fits, else its beginning with a fifth of lead-in.
+
+    A symptom lies in the middle of its finding, and of its strip.
+    """
     row = marks.find_episode(conn, event_id)
     recording = queries.find_recording(conn, row["recording_id"])
     length_s = (row["end_sample"] - row["start_sample"]) / recording.fs_hz
-    before_s = max((check_seconds(seconds) - length_s) / 2, seconds / 5)
+    around_s = (check_seconds(seconds) - length_s) / 2
+    before_s = max(around_s, seconds / 5)
+    if row["rule"] == "symptom":
+        before_s = around_s
+    elif around_s >= 0:
+        before_s = min(before_s, 2 * around_s)
     first = max(row["start_sample"] - round(before_s * recording.fs_hz), 0)
     return of_span(conn, recording, first, seconds, lead, event=row, monitor=monitor, disguise=disguise)
 
