@@ -60,9 +60,7 @@ class Daemon:
         self.wrap = list(wrap)
         self.process: subprocess.Popen[bytes] | None = None
         state.mkdir(parents=True, exist_ok=True)
-        (state / "config.toml").write_text(
-            f'[gateway]\nid = "test"\n[mqtt]\nurl = "{url}"\n[alerts]\ncooldown_s = 0\n{config}'
-        )
+        (state / "config.toml").write_text(f'[gateway]\nid = "test"\n[mqtt]\nurl = "{url}"\n{config}')
 
     def __enter__(self) -> Daemon:
         return self
@@ -78,7 +76,7 @@ class Daemon:
                 [*self.wrap, sys.executable, "-m", "edge", "run", "--state", str(self.state)],
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, "OMP_NUM_THREADS": "1"},
+                env={**os.environ, "OMP_NUM_THREADS": "1", "ANYECG_ALERTS__COOLDOWN_S": "0"},
             )
 
     def kill(self) -> None:
