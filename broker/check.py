@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import paho.mqtt.client as mqtt
+from cryptography import x509
+from cryptography.x509.oid import NameOID
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from broker.authority import RENEW_DAYS, days_left, now_utc
@@ -179,9 +181,6 @@ def _user(settings: Mqtt) -> str:
     """Return our name at the broker: that of the settings, else that of the certificate."""
     if settings.username is not None or settings.cert_file is None:
         return settings.username or "anonymous"
-    from cryptography import x509
-    from cryptography.x509.oid import NameOID
-
     try:
         subject = x509.load_pem_x509_certificate(settings.cert_file.read_bytes()).subject
     except (OSError, ValueError) as error:

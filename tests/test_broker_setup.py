@@ -42,7 +42,7 @@ from edge.errors import BadInputError
 from edge.sources.sender import Run, Sender, SendError
 from tests.mosquitto_kit import mosquitto, needs_mosquitto
 
-WAIT_S = 20.0
+WAIT_S = 60.0
 ME = pwd.getpwuid(os.geteuid()).pw_name
 
 

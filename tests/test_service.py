@@ -23,6 +23,7 @@ from edge.service.layout import BROKER, FILES, JETSON, UNITS
 
 ROOT = Path(__file__).resolve().parents[1]
 UNIT_PATH = Path("etc/systemd/system")
+pytestmark = pytest.mark.timeout(900)
 
 
 def run(*command: object, check: bool = True, **environment: str) -> subprocess.CompletedProcess[str]:

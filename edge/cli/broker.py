@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from edge.cli.app import DEFAULT_STATE, JsonOption, StateOption, app, console, errors, print_json
 from edge.cli.send import CaOption, CertOption, KeyOption, PasswordOption, UserOption
 from edge.errors import AnyecgError, BadInputError
+
+if TYPE_CHECKING:
+    from broker.setup import BrokerFolder, Setup
 
 group = typer.Typer(no_args_is_help=True, help="Set up, run and check a mosquitto of your own (docs/broker.md).")
 users = typer.Typer(no_args_is_help=True, help="Who may connect to the broker.")
@@ -64,7 +67,7 @@ def init(
 ) -> None:
     """Write a complete mosquitto setup: authority, certificates, passwords, access list, queues for a day's outage."""
     from broker.files import Owner
-    from broker.setup import Bridge, BrokerFolder, Setup
+    from broker.setup import Bridge, BrokerFolder
     from broker.sizing import choose_sizing
     from edge.config import read_secret
 
@@ -74,7 +77,6 @@ def init(
         raise BadInputError("--port, --tls-port and --certificate-port must differ")
     password = read_secret(bridge_password_file) if bridge_password_file else None
     setup = _setup(
-        Setup,
         gateway=gateway,
         names=tuple(name or ("localhost",)),
         listen=_address(listen),
@@ -284,17 +286,19 @@ def _address(text: str | None) -> str | None:
         raise BadInputError(f"--listen {text!r} is no IP address of this machine; 0.0.0.0 means all") from None
 
 
-def _setup(kind: Any, **values: Any) -> Any:
+def _setup(**values: Any) -> Setup:
     from pydantic import ValidationError
 
+    from broker.setup import Setup
+
     try:
-        return kind(**values)
+        return Setup(**values)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         raise BadInputError(f"--{first['loc'][0]}: {first['msg']}") from None
 
 
-def _done(home: Any, name: str, credentials: Path | None, as_json: bool) -> None:
+def _done(home: BrokerFolder, name: str, credentials: Path | None, as_json: bool) -> None:
     said = _reload(home)
     if as_json:
         print_json({"name": name, "credentials": None if credentials is None else str(credentials), "broker": said})
@@ -304,7 +308,7 @@ def _done(home: Any, name: str, credentials: Path | None, as_json: bool) -> None
         _say(f"credentials of {name} are in {credentials}: hand them over, then delete them there", said)
 
 
-def _reload(home: Any) -> str:
+def _reload(home: BrokerFolder) -> str:
     try:
         return "the running broker knows" if home.reload() else "no broker of this folder runs now"
     except AnyecgError as error:

@@ -73,7 +73,8 @@ def install(root: Path, options: Options, say: Say) -> Release:
     _point(layout, release.name)
     _put_files(layout, options)
     enabled = [*UNITS, *([BROKER] if options.broker else [])]
-    _systemctl(layout, "daemon-reload") if is_live else None
+    if is_live:
+        _systemctl(layout, "daemon-reload")
     _systemctl(layout, "enable", *enabled)
     if is_live and options.start:
         _systemctl(layout, "reload", "dbus.service", check=False)
