@@ -131,7 +131,7 @@ export function review(main, rest) {
         open(`mark-${done.id}`);
       } catch (error) { complain(error); }
     }}, h("form", {method: "dialog"}, h("h2", {}, "Add an episode"), h("p.soft", {}, "One that the machine missed. It counts in burden and report, and can be undone."),
-      h("label.stack", {}, "What it is", rule), h("label.stack", {}, `Begins (${zoneName(middle())})`, begin), h("label.stack", {}, "Ends", end), note,
+      h("label.stack", {}, "What it is", rule), h("label.stack", {}, `Begins (${zoneName(at ?? view.from)})`, begin), h("label.stack", {}, "Ends", end), note,
       h("div.row", {}, h("span.grow"), h("button", {type: "button", onclick: () => box.close("no")}, "Cancel"), h("button.go", {value: "yes"}, "Add"))));
     document.body.append(box);
     box.showModal();
