@@ -9,6 +9,7 @@ live      10 and 50 wearers in real time: latency, CPU, memory, queues
 kill      the daemon killed 200 times
 store     what keeping the signal costs
 holter    24 h as Holter report and in every export format
+ble       16 Bluetooth straps for 8 simulated hours, on the emulated BlueZ, with drops
 alarms    alerts per hour and rule on annotated records, true and false apart; the CinC 2015 score
 """
 
@@ -25,7 +26,7 @@ from rich.console import Console
 from bench.figures import FOLDER, Figures, write_json
 from bench.machine import this_machine
 
-NAMES = ("analyze", "live", "kill", "store", "holter", "alarms")
+NAMES = ("analyze", "live", "kill", "store", "holter", "ble", "alarms")
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = Path("docs/bench.md")
 RESULTS = Path("bench/results.json")
@@ -41,6 +42,8 @@ at the end every sample, beat, finding and alert with an undisturbed reading of 
     "store": """A random walk at 250 Hz, which compresses about as badly as ECG in 1 µV steps.""",
     "holter": """The hours are records of mitdb one after the other, imported beforehand; each file is a process of its
 own, timed whole. Full disclosure draws every minute of the signal.""",
+    "ble": """Straps on an emulated BlueZ, through unmodified bleak, into the daemon on a fast clock; frames and links
+are lost at random. Milliseconds are real ones: at 20 times the speed a strap commits 20 times as often.""",
     "alarms": """Findings by the shipped rules against the annotations (`bench/reference.py` says what counts as true),
 before cooldown and quiet hours. DS2 and vfdb: first lead. These records were chosen for their arrhythmias, and findings
 of ours per hour are no forecast for a home. cinc2015: monitor alarms of intensive care; true: the alarm was true and a

@@ -1,6 +1,6 @@
 """Many Bluetooth straps on the emulated BlueZ into the real daemon, faster than time: leaks, lag, loss.
 
-    python -m bench.ble --straps 16 --hours 8 --speed 20 [--out FILE]
+    python -m bench ble [--straps 16 --hours 8 --speed 20]      24 minutes as it stands
 
 The daemon runs in a process of its own on a clock `speed` times as fast; this process is bus, BlueZ and straps. The
 straps play simulated ECG, lose frames and links at random. Lag is from the last notification in a chunk to its commit,
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import random
 import signal
@@ -31,8 +30,10 @@ import numpy as np
 from ble_kit import FastClock, bluetooth, h10_binding
 from bluez.bus import PrivateBus
 from bluez.straps import H10
+from rich.console import Console
 from sqlalchemy import func, select
 
+from bench.figures import FOLDER, Figures, write_json
 from bench.machine import this_machine
 from edge.control import request
 from edge.errors import AnyecgError
@@ -58,21 +59,43 @@ def main() -> None:
     parser.add_argument("--straps", type=int, default=16)
     parser.add_argument("--hours", type=float, default=8.0, help="simulated")
     parser.add_argument("--speed", type=float, default=20.0)
-    parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, PrivateBus(Path(folder)) as bus:
         os.environ["DBUS_SYSTEM_BUS_ADDRESS"] = bus.address
-        result = asyncio.run(bench(Path(folder) / "state", bus, options.straps, options.hours, options.speed))
-    text = json.dumps(result, indent=1)
-    print(text)
-    if options.out is not None:
-        options.out.write_text(text + "\n")
+        machine = this_machine()
+        result = {"machine": machine.line}
+        result |= asyncio.run(bench(Path(folder) / "state", bus, options.straps, options.hours, options.speed))
+    figures = table(result)
+    Console().print(figures.as_rich())
+    del result["machine"]
+    write_json(FOLDER / "ble.json", figures, machine, **result)
     raise SystemExit(0 if all(result["kept_promises"].values()) else 1)
+
+
+def table(result: dict[str, Any]) -> Figures:
+    """Return what was measured beside what was promised."""
+    kept, rss, lag = result["kept_promises"], result["rss_mb"], result["commit_ms"]
+    lags = f"{lag['p50']:.0f} / {lag['p99']:.0f} / {lag['max']:.0f}"
+    memory = f"{rss['first']:.0f} / {rss['last']:.0f} ({rss['growth']:+.1%})"
+    rows = [
+        ["samples sent", f"{result['samples_sent']:,}", ""],
+        ["samples stored", f"{result['samples_stored']:,}", _word(kept["nothing_lost"], "every one")],
+        ["links lost on purpose", str(result["links_lost"]), ""],
+        ["chunks dropped at the queue", f"{result['dropped']:.0f}", ""],
+        ["notification to commit, p50 / p99 / max ms", lags, _word(kept["no_lag"], f"p99 < {MAX_P99_MS:.0f}")],
+        ["memory after a tenth / at the end, MB", memory, _word(kept["no_leak"], f"< {MAX_GROWTH:+.0%}")],
+        ["streams stopped at SIGTERM", "all" if kept["stopped"] else "not all", _word(kept["stopped"], "all")],
+    ]
+    title = f"{result['straps']} straps × {result['simulated_hours']:g} h at {result['speed']:g}× · {result['machine']}"
+    return Figures(title, ["", "measured", "promised"], rows)
+
+
+def _word(is_kept: bool, promise: str) -> str:
+    return promise if is_kept else f"{promise}: BROKEN"
 
 
 async def bench(state: Path, bus: PrivateBus, straps: int, hours: float, speed: float) -> dict[str, Any]:
     """Play everything and return the figures."""
-    machine = this_machine().line
     record = simulate(load_script("tour"), seed=1, fs_hz=130.0, duration_s=1800.0).record
     samples = np.rint(record.samples[0] * record.uv_per_lsb[0]).astype(np.int32)
     h10s = [strap(n, samples, speed) for n in range(straps)]
@@ -102,7 +125,6 @@ async def bench(state: Path, bus: PrivateBus, straps: int, hours: float, speed: 
     p99_ms = max(row["p99_ms"] for row in settled)
     stored = stored_samples(state)
     return {
-        "machine": machine,
         "straps": straps,
         "simulated_hours": hours,
         "speed": speed,

@@ -195,6 +195,8 @@ class Daemon:
         return True
 
     async def _take_intervals(self, intervals: Intervals) -> None:
+        worn_by = self._routes.wearer(intervals.wearer, intervals.device, intervals.utc_ns)
+        intervals = replace(intervals, wearer=worn_by)
         try:
             recording_id, end_tick = await self._gateway.intervals.accept(intervals)
         finally:

@@ -133,7 +133,7 @@ def listing(conn: Connection) -> list[dict[str, Any]]:
     found = []
     moves = conn.execute(select(tables.assignment)).all()
     for person in queries.wearers(conn):
-        recordings = queries.recordings(conn, person.id)
+        recordings = queries.recordings(conn, person.id, ecg_only=False)
         finding = tables.finding.c
         mine = [recording.id for recording in recordings]
         count = select(func.count()).where(finding.recording_id.in_(mine), finding.superseded_by.is_(None))
@@ -143,7 +143,7 @@ def listing(conn: Connection) -> list[dict[str, Any]]:
                 "timezone": person.timezone,
                 "devices": sorted({recording.device for recording in recordings}),
                 "recordings": len(recordings),
-                "hours": round(sum(r.end_sample / r.fs_hz for r in recordings) / 3600, 2),
+                "hours": round(sum(r.end_sample / r.fs_hz for r in recordings if r.leads) / 3600, 2),
                 "events": int(conn.execute(count.where(finding.state != "retracted")).scalar_one()),
                 "last_data_ns": max((r.last_received_ns for r in recordings), default=None),
                 "given": [
