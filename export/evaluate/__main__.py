@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,14 +90,20 @@ def _embeddings(run: Run) -> None:
 
 
 def _folds(run: Run) -> None:
-    found = run.told | folds.measure(folds.encoders())
+    models = folds.encoders()
+    found = _of_folds(models) | folds.measure(models)
     _keep(run, "folds", found, folds.table(found))
 
 
 def _waves(run: Run) -> None:
     names = sorted((path.stem for path in records_folder("ludb").glob("*.hea")), key=int)
-    found = run.told | waves.measure(folds.encoders(), names)
+    models = folds.encoders()
+    found = _of_folds(models) | waves.measure(models, names)
     _keep(run, "waves", found, waves.table(found))
+
+
+def _of_folds(models: Sequence[Encoder]) -> dict[str, Any]:
+    return {"checkpoints": [model.card.checkpoint for model in models], "runtime": models[0].runtime}
 
 
 def _calibration(run: Run) -> None:
