@@ -11,17 +11,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import socket
-import struct
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import structlog
 
 from edge.errors import AnyecgError, BadInputError
+from edge.local_socket import address, listen, refusal
+from edge.local_socket import is_served as answers
 
 log = structlog.get_logger(__name__)
 
@@ -29,8 +28,6 @@ FILE_NAME = "control.sock"
 MAX_LINE_BYTES = 1 << 20
 MAX_CONNECTIONS = 32
 IDLE_S = 60.0
-MAX_PATH_BYTES = 107
-"""`sun_path` of Linux, without its end."""
 
 Params = dict[str, Any]
 Handler = Callable[[Params], Awaitable[Any]]
@@ -54,7 +51,7 @@ class ControlServer:
 
     async def __aenter__(self) -> ControlServer:
         """Listen. Raises `AnyecgError` if a daemon already answers there or the socket cannot be made."""
-        listener = _listen(self._path)
+        listener = listen(self._path, "a gateway", MAX_CONNECTIONS)
         self._server = await asyncio.start_unix_server(self._accept, sock=listener, limit=MAX_LINE_BYTES)
         return self
 
@@ -72,20 +69,20 @@ class ControlServer:
         task.add_done_callback(self._tasks.discard)
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        refusal = self._refusal(writer)
+        refused = self._refusal(writer)
         try:
             while True:
                 try:
-                    async with asyncio.timeout(IDLE_S if refusal is None else 1.0):
+                    async with asyncio.timeout(IDLE_S if refused is None else 1.0):
                         line = await reader.readline()
                 except ValueError:
-                    refusal = f"request is longer than {MAX_LINE_BYTES} bytes"
+                    refused = f"request is longer than {MAX_LINE_BYTES} bytes"
                     line = b"\n"
                 if not line:
                     return
-                if refusal is not None:
+                if refused is not None:
                     self.counters["refused"] += 1
-                    writer.write(_line({"ok": False, "error": refusal, "bad_input": False}))
+                    writer.write(_line({"ok": False, "error": refused, "bad_input": False}))
                     await writer.drain()
                     return
                 writer.write(_line(await self._answer(line)))
@@ -98,13 +95,9 @@ class ControlServer:
                 await writer.wait_closed()
 
     def _refusal(self, writer: asyncio.StreamWriter) -> str | None:
-        sock = writer.get_extra_info("socket")
-        uid = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[1]
-        if uid not in (os.geteuid(), 0):
-            return f"the gateway serves user {os.geteuid()} and root, not user {uid}"
         if len(self._tasks) > MAX_CONNECTIONS:
             return f"{MAX_CONNECTIONS} callers are being served: try again"
-        return None
+        return refusal(writer)
 
     async def _answer(self, line: bytes) -> Params:
         self.counters["requests"] += 1
@@ -140,8 +133,8 @@ def request(state: Path, command: str, /, *, timeout_s: float = 30.0, **params: 
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
             sock.settimeout(timeout_s)
-            with _address(path) as address:
-                sock.connect(address)
+            with address(path) as name:
+                sock.connect(name)
             sock.sendall(line)
             with sock.makefile("rb") as stream:
                 line = stream.readline(MAX_LINE_BYTES + 1)
@@ -163,19 +156,7 @@ def request(state: Path, command: str, /, *, timeout_s: float = 30.0, **params: 
 
 def is_served(state: Path) -> bool:
     """Return whether a daemon listens on a state folder."""
-    return _is_served(state / FILE_NAME)
-
-
-def _is_served(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        try:
-            with _address(path) as address:
-                probe.connect(address)
-        except PermissionError:
-            return True  # somebody's; `request` says what to do
-        except OSError:
-            return False
-    return True
+    return answers(state / FILE_NAME)
 
 
 def _parse(line: bytes) -> tuple[str, Params]:
@@ -193,32 +174,3 @@ def _parse(line: bytes) -> tuple[str, Params]:
 
 def _line(document: Params) -> bytes:
     return json.dumps(document, ensure_ascii=False, allow_nan=False).encode() + b"\n"
-
-
-def _listen(path: Path) -> socket.socket:
-    if _is_served(path):
-        raise AnyecgError(f"a gateway already answers on {path}")
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        path.unlink(missing_ok=True)
-        with _address(path) as address:
-            listener.bind(address)
-        path.chmod(0o600)  # before listen: nobody can have connected
-        listener.listen(MAX_CONNECTIONS)
-    except OSError as error:
-        listener.close()
-        raise AnyecgError(f"cannot make the control socket {path}: {error.strerror}") from None
-    return listener
-
-
-@contextmanager
-def _address(path: Path) -> Iterator[str]:
-    """Yield an address for `path` that fits `sun_path`, however deep the state folder lies."""
-    if len(os.fsencode(path)) <= MAX_PATH_BYTES:
-        yield str(path)
-        return
-    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
-    try:
-        yield f"/proc/self/fd/{folder}/{path.name}"
-    finally:
-        os.close(folder)

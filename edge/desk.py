@@ -16,7 +16,7 @@ import structlog
 from sqlalchemy import Connection
 
 from edge.alerts import people
-from edge.alerts.commands import Commands, Received, as_mark
+from edge.alerts.commands import Commands, Handler, Received, as_mark
 from edge.alerts.home_assistant import Announcer
 from edge.alerts.policy import Recorded, a_test_document, event_message, held_count
 from edge.alerts.publisher import Publisher
@@ -24,6 +24,7 @@ from edge.alerts.state import Board
 from edge.alerts.system import Found, absence_news, system_news
 from edge.alerts.topics import commands_filter, dump, state_topic
 from edge.alerts.unalerted import silenced
+from edge.assistant.client import asked
 from edge.errors import AnyecgError, BadInputError
 from edge.gateway import Gateway
 from edge.store import marks, outbox, queries
@@ -57,7 +58,8 @@ class Desk:
             subscribe=[commands_filter(config.gateway.id), *self._announcer.birth_topics],
             on_message=self._heard,
         )
-        handlers = {name: partial(self._command, name) for name in ("ack", "snooze", "mark")}
+        handlers: dict[str, Handler] = {name: partial(self._command, name) for name in ("ack", "snooze", "mark")}
+        handlers["ask"] = partial(asked, gateway.state)
         self.commands = Commands(config.gateway.id, handlers, self.publisher.reply)
         self.states: dict[str, dict[str, Any]] = {}
         """The newest state of each wearer."""

@@ -46,6 +46,7 @@ class Gateway:
         engines = state / "engines"
         self.encoder = Encoder(card, provider=wanted.provider, threads=wanted.threads, engine_cache=engines)
         self.rescued = rescue(state, config.backup.folder, clock.utc_ns()) if (state / FILE_NAME).exists() else None
+        self.state = state
         self.writer = Writer(state)
         self.reader = open_readonly(state)
         self._analyses: dict[str, int] = {}

@@ -164,7 +164,7 @@ def test_nobody_else_may_ask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     async def work(server: ControlServer) -> None:
         assert stat.S_IMODE((tmp_path / control.FILE_NAME).stat().st_mode) == 0o600
         real = os.geteuid()
-        monkeypatch.setattr("edge.control.struct.unpack", lambda *_: (1, real + 1, 1))
+        monkeypatch.setattr("edge.local_socket.struct.unpack", lambda *_: (1, real + 1, 1))
         with pytest.raises(AnyecgError, match=f"not user {real + 1}"):
             await ask(tmp_path, "echo")
         assert server.counters["refused"] == 1

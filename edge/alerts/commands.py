@@ -5,8 +5,9 @@
 | `ack` | `{"event": ID}` |
 | `snooze` | `{"minutes": N, "rule": NAME}`; without `rule` every rule |
 | `mark` | `{"kind": "symptom"}`; `{"kind": "false", "event": ID}`, also `confirm`, and `note` with `note` |
+| `ask` | `{"question": TEXT}`, and `now`, `context` (the `plan` of the answer before); about the topic's wearer alone |
 
-Each may carry `author` and `note`. Who may command is the broker's business (access rules per wearer); a command only
+The others may carry `author` and `note`. Who may command is the broker's business (access rules per wearer); a command only
 reaches the wearer in its topic. The answer, `{"ok": true, "result": …}` or `{"ok": false, "error": TEXT}`, goes with
 the command's correlation data to its response topic, which must lie below `anyecg/v1/<gateway>/<wearer>/reply/`: the
 gateway lends nobody its right to publish. Retained commands are ignored, or they would be done again at every start.

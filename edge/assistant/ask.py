@@ -142,6 +142,8 @@ def ask(
         raise BadInputError("the question is empty")
     if len(text) > MAX_QUESTION:
         raise BadInputError(f"the question has {len(text)} characters, more than {MAX_QUESTION}: ask it shorter")
+    if wearer is not None:  # who may ask about one wearer hears of no other through the plan before
+        context = tuple(Step(step.tool, step.args | {"wearer": wearer}) for step in context)
     answer = Answer(text, "", now_ns=now_ns)
     pieces: list[str] = []
     for piece in _said(conn, answer, wearer, since_ns, context, helpers or Helpers()):
@@ -165,12 +167,7 @@ def _said(
         yield fixed
         return
     everyone = queries.wearers(conn)
-    if wearer is None and context and context[-1].args.get("wearer"):
-        known = {w.id for w in everyone}
-        wearer = (
-            context[-1].args["wearer"] if context[-1].args["wearer"] in known and not _named(everyone, text) else None
-        )
-    who = _choose(everyone, text, wearer)
+    who = _choose(everyone, text, wearer, context)
     answer.wearer = who.id
     names = [w.id for w in everyone if w.id not in PLAIN_WORDS][:MAX_NAMED]
     planning = time.perf_counter()
@@ -322,16 +319,16 @@ def _ms_since(started: float) -> float:
     return round((time.perf_counter() - started) * 1e3, 1)
 
 
-def whom(conn: Connection, question: str, wearer: str | None) -> queries.Wearer:
-    """Return whom a question is about: `wearer`, else the one it names, else the only one there is.
+def whom(conn: Connection, question: str, wearer: str | None, context: Steps = ()) -> queries.Wearer:
+    """Return whom a question is about: `wearer`, else the one it names, else as before, else the only one there is.
 
     Raises:
         BadInputError: an unknown wearer, somebody else than `wearer` is named, or no way to tell.
     """
-    return _choose(queries.wearers(conn), plain(question), wearer)
+    return _choose(queries.wearers(conn), plain(question), wearer, context)
 
 
-def _choose(everyone: list[queries.Wearer], text: str, wearer: str | None) -> queries.Wearer:
+def _choose(everyone: list[queries.Wearer], text: str, wearer: str | None, context: Steps) -> queries.Wearer:
     known = {w.id: w for w in everyone}
     if wearer is not None and wearer not in known:
         names = ", ".join(list(known)[:20]) or "nobody yet: a wearer appears with its first data"
@@ -344,6 +341,8 @@ def _choose(everyone: list[queries.Wearer], text: str, wearer: str | None) -> qu
         return known[wearer]
     if named:
         return named[0]
+    if context and context[-1].args.get("wearer") in known:
+        return known[context[-1].args["wearer"]]
     if len(everyone) == 1:
         return everyone[0]
     if not everyone:

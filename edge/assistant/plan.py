@@ -67,6 +67,23 @@ class Step:
 Steps = tuple[Step, ...]
 
 
+def step_of(row: Any) -> Step:
+    """Return the step that `Step.as_json` wrote.
+
+    Raises:
+        ValueError: not a step.
+    """
+    if not isinstance(row, dict) or row.get("tool") not in TOOLS or not isinstance(row.get("args"), dict):
+        raise ValueError(f"not a step: {str(row)[:80]}")
+    tool, args = row["tool"], row["args"]
+    known = {*TOOLS[tool], "period", "wearer", *(("versus",) if tool == "compare" else ())}
+    if set(args) != known or not all(isinstance(value, str) and len(value) <= 200 for value in args.values()):
+        raise ValueError(f"not a step: {str(row)[:80]}")
+    if any(args[name] not in allowed for name, allowed in TOOLS[tool].items()):
+        raise ValueError(f"not a step: {str(row)[:80]}")
+    return Step(tool, dict(args))
+
+
 @dataclass(frozen=True, slots=True)
 class Marked:
     """A question as the model sees it."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any, Protocol, Self
 
 import typer
 
@@ -13,12 +16,11 @@ from edge.cli.app import DEFAULT_STATE, JsonOption, StateOption, app, console, e
 from edge.cli.read import reading
 from edge.errors import AnyecgError, BadInputError
 
-if TYPE_CHECKING:
-    from edge.assistant.ask import Answer
-    from edge.assistant.model import LanguageModel
-
 MAX_QUESTIONS = 1_000
 MAX_FILE_BYTES = 2**20
+CONTEXT_FILE = "ask-context.json"
+CONTEXT_S = 3600.0
+"""A follow-up comes within an hour."""
 
 
 @app.command()
@@ -31,6 +33,7 @@ def ask(
     since: Annotated[
         str | None, typer.Option("--since", help="Look at nothing before: ISO time, date, 24h, yesterday, …")
     ] = None,
+    follow: Annotated[bool, typer.Option("--follow", help="A follow-up of the question asked before.")] = False,
     questions: Annotated[
         Path | None, typer.Option("--questions", help='JSON list of {"question", "wearer", "now"} to answer in one go.')
     ] = None,
@@ -40,38 +43,172 @@ def ask(
     """Answer a question about the recordings, with citations.
 
     Every figure, time and name is computed from the database. The words of the question say what to look up; where
-    they leave it open the language model proposes, and code checks that. It also chooses the wording.
+    they leave it open the language model proposes, and code checks that. It also chooses the wording. Where `anyecg
+    assistant` runs, it answers; otherwise the model is loaded for this once.
     """
     from edge.assistant.ask import whom
+    from edge.assistant.client import serves
     from edge.assistant.guard import fixed_answer
+    from edge.assistant.service import context_of
 
-    started = time.perf_counter()
     text = " ".join(question or [])
     if questions is None and not text.strip():
         raise BadInputError('no question: anyecg ask "How many PVCs last night?"')
     items = _read_questions(questions) if questions is not None else [{"question": text, "wearer": wearer}]
+    context = _remembered(state) if follow else []
     with reading(state) as conn:  # what cannot be asked is told before the model is loaded
         if questions is None and fixed_answer(text) is None:
-            whom(conn, text, wearer)
-    with _load(state) as model:
-        load_ms = round((time.perf_counter() - started) * 1e3, 1)
+            whom(conn, text, wearer, context_of(context))
+    asker: Asker = _Served(state) if serves(state) else _Own(state)
+    with asker:
         if questions is not None:
-            _write([_ask_json(state, item, since, model) for item in items], question)
+            _write(_answers(asker, items, since), question)
             return
-        answer = _ask(state, items[0], since, model)
-    answer.timing_ms["load"] = load_ms
+        shown = _Shown(quiet=as_json)
+        answer = asker.ask({**items[0], "since": since, "context": context, "caller": "cli"}, shown.say)
+    _remember(state, answer)
     if as_json:
-        print_json(answer.as_json())
+        print_json(answer)
     else:
-        _print(answer)
+        shown.finish(answer, state)
 
 
-def _load(state: Path) -> LanguageModel:
-    from edge import config
-    from edge.assistant.model import LanguageModel
+class Asker(Protocol):
+    """Who answers: the assistant's process, or this one."""
 
-    settings = config.load(state).assistant
-    return LanguageModel(settings.model, threads=settings.threads, n_ctx=settings.n_ctx, gpu_layers=settings.gpu_layers)
+    def ask(self, request: dict[str, Any], say: Callable[[str], None]) -> dict[str, Any]:
+        """Return what `ask --json` prints; `say` gets the pieces of the answer."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+class _Served:
+    """The assistant's process."""
+
+    def __init__(self, state: Path) -> None:
+        self._state = state
+
+    def ask(self, request: dict[str, Any], say: Callable[[str], None]) -> dict[str, Any]:
+        from edge.assistant.client import converse
+
+        answer: dict[str, Any] = {}
+        for said in converse(self._state, request):
+            if "text" in said:
+                say(said["text"])
+            answer = said.get("done", answer)
+        return answer
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+class _Own:
+    """This process, with the model loaded for it."""
+
+    def __init__(self, state: Path) -> None:
+        from edge.assistant.service import load_helpers
+
+        started = time.perf_counter()
+        self._state = state
+        self._helpers = load_helpers(state)
+        self._load_ms = round((time.perf_counter() - started) * 1e3, 1)
+
+    def ask(self, request: dict[str, Any], say: Callable[[str], None]) -> dict[str, Any]:
+        from edge.assistant.service import answer_request, context_of
+
+        with reading(self._state) as conn:
+            request = request | {"context": context_of(request.get("context"))}
+            answer = answer_request(conn, request, self._helpers, say)
+        answer["timing_ms"]["load"] = self._load_ms
+        return answer
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        close = getattr(self._helpers.writer, "close", None)
+        if close is not None:
+            close()
+
+
+class _Shown:
+    """The answer on the terminal, as it comes."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet = quiet
+
+    def say(self, piece: str) -> None:
+        if not self._quiet:
+            console.print(piece, end="", highlight=False, markup=False, soft_wrap=True)
+
+    def finish(self, answer: dict[str, Any], state: Path) -> None:
+        console.print()
+        cited = [c["event"] if "event" in c else " to ".join(c["span"]) for c in answer["citations"]]
+        if cited:
+            more = f" and {len(cited) - 5} more" if len(cited) > 5 else ""
+            console.print(f"cites {', '.join(cited[:5])}{more}", style="dim", highlight=False, markup=False)
+        if answer["fallback"]:
+            note = "without the language model: what it wrote did not fit the question"
+            console.print(note, style="dim", highlight=False, markup=False)
+        for result in answer["results"]:
+            if result["tool"] == "strip" and "start" in result["facts"]:
+                _draw(state, result)
+
+
+def _draw(state: Path, result: dict[str, Any]) -> None:
+    from edge.assistant.localtime import parse_instant, zone
+    from edge.report.strip import of_wearer
+    from edge.report.terminal import draw
+
+    with reading(state) as conn:
+        at_ns = parse_instant(result["facts"]["start"], 0, zone("UTC"))
+        try:
+            drawn = of_wearer(conn, result["args"]["wearer"], at_ns, result["facts"]["seconds"], None)
+        except BadInputError as error:
+            errors.print(str(error), highlight=False, markup=False)
+            return
+    for line in draw(drawn, console.width, ascii_only=not (console.encoding or "").lower().startswith("utf")):
+        console.print(line, highlight=False, markup=False, no_wrap=True, crop=True)
+
+
+def _remembered(state: Path) -> list[dict[str, Any]]:
+    """Return the plan of the question asked before, empty if that is unknown or too long ago."""
+    path = state / CONTEXT_FILE
+    try:
+        if time.time() - path.stat().st_mtime > CONTEXT_S:
+            return []
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    return found if isinstance(found, list) else []
+
+
+def _remember(state: Path, answer: dict[str, Any]) -> None:
+    if not answer["plan"]:
+        return
+    with contextlib.suppress(OSError):  # a folder of another user: there are no follow-ups then
+        descriptor = os.open(state / CONTEXT_FILE, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with open(descriptor, "w", encoding="utf-8") as file:
+            json.dump(answer["plan"], file)
+
+
+def _answers(asker: Asker, items: list[dict[str, Any]], since: str | None) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    for item in items:
+        context = found[-1].get("plan") if item.get("follow") and found else None
+        request = {name: item.get(name) for name in ("question", "wearer", "now")}
+        try:
+            asked = {**request, "since": since, "context": context, "caller": "cli"}
+            found.append(asker.ask(asked, lambda _: None))
+        except BadInputError as error:
+            found.append({"question": item["question"], "answer": None, "error": str(error), "citations": []})
+    return found
 
 
 def _read_questions(path: Path) -> list[dict[str, Any]]:
@@ -93,39 +230,6 @@ def _read_questions(path: Path) -> list[dict[str, Any]]:
     return items
 
 
-def _ask(state: Path, item: dict[str, Any], since: str | None, model: LanguageModel) -> Answer:
-    from edge.assistant.ask import Helpers, whom
-    from edge.assistant.ask import ask as answer_question
-    from edge.assistant.localtime import parse_instant, zone
-    from edge.clock import SystemClock
-
-    now_ns = SystemClock().utc_ns()
-    with reading(state) as conn:
-        now, since_ns = item.get("now"), None
-        if now is not None or since is not None:
-            tz = zone(whom(conn, item["question"], item.get("wearer")).timezone)
-            if isinstance(now, int | float):
-                now_ns = round(now * 1e9)
-            elif now is not None:
-                now_ns = parse_instant(now, now_ns, tz)
-            since_ns = None if since is None else parse_instant(since, now_ns, tz)
-        return answer_question(
-            conn,
-            item["question"],
-            now_ns=now_ns,
-            wearer=item.get("wearer"),
-            since_ns=since_ns,
-            helpers=Helpers(writer=model),
-        )
-
-
-def _ask_json(state: Path, item: dict[str, Any], since: str | None, model: LanguageModel) -> dict[str, Any]:
-    try:
-        return _ask(state, item, since, model).as_json()
-    except BadInputError as error:
-        return {"question": item["question"], "answer": None, "error": str(error), "citations": []}
-
-
 def _write(answers: list[dict[str, Any]], words: list[str] | None) -> None:
     if not words:
         print_json(answers)
@@ -136,14 +240,3 @@ def _write(answers: list[dict[str, Any]], words: list[str] | None) -> None:
     except OSError as error:
         raise AnyecgError(f"cannot write {path}: {error.strerror}") from None
     errors.print(f"{len(answers)} answers in {path}", highlight=False, markup=False)
-
-
-def _print(answer: Answer) -> None:
-    console.print(answer.answer, highlight=False, markup=False)
-    cited = [c["event"] if "event" in c else " to ".join(c["span"]) for c in answer.citations()]
-    if cited:
-        more = f" and {len(cited) - 5} more" if len(cited) > 5 else ""
-        console.print(f"cites {', '.join(cited[:5])}{more}", style="dim", highlight=False, markup=False)
-    if answer.fallback:
-        note = "without the language model: what it wrote did not fit the question"
-        console.print(note, style="dim", highlight=False, markup=False)

@@ -8,6 +8,7 @@ GROUPS = (
     "alerts",
     "analyze",
     "ask",
+    "assistant",
     "backup",
     "broker",
     "config",

@@ -1,0 +1,25 @@
+"""`anyecg assistant`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from edge.cli.app import DEFAULT_STATE, StateOption, app
+
+
+@app.command()
+def assistant(
+    state: StateOption = DEFAULT_STATE,
+    idle: Annotated[
+        float | None, typer.Option("--idle", min=1, help="End when nobody has asked for so many seconds.")
+    ] = None,
+    log_json: Annotated[bool, typer.Option("--log-json", help="Log JSON lines instead of text.")] = False,
+) -> None:
+    """Hold the language model ready and answer `ask`, the page and MQTT over a socket, until SIGTERM."""
+    from edge.assistant.service import serve
+    from edge.cli import logs
+
+    logs.configure(as_json=log_json)
+    serve(state, idle)

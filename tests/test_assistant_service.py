@@ -1,0 +1,238 @@
+"""The assistant's process: one model for everybody, callers in turn, given up in time, started again."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from store_kit import NOW_NS, NS, build
+
+from edge.assistant import service as service_module
+from edge.assistant.ask import Helpers
+from edge.assistant.client import FILE_NAME, asked, converse, converse_async, serves, start
+from edge.assistant.service import MAX_WAITING_EACH, Job, Service, Turns, context_of
+from edge.errors import AnyecgError, BadInputError
+
+ASKED = {"question": "How many AF episodes last night?", "wearer": "ann", "now": NOW_NS / NS}
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A state folder whose assistant runs as a process, as installed."""
+    state = build(tmp_path_factory.mktemp("served"))
+    process = subprocess.Popen([sys.executable, "-m", "edge", "assistant", "--state", str(state)])
+    try:
+        while not serves(state):
+            assert process.poll() is None
+            select_wait()
+        yield state
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+        assert not (state / FILE_NAME).exists()
+
+
+def select_wait() -> None:
+    """Give the other process the core until the next look."""
+    os.sched_yield()
+    signal.sigtimedwait([], 0.02)
+
+
+def test_an_answer_comes_in_pieces_and_then_whole(served: Path) -> None:
+    said = list(converse(served, ASKED))
+    done = said[-1]["done"]
+    assert said[0] == {"stage": "looking it up"}
+    assert "".join(s["text"] for s in said if "text" in s) == done["answer"]
+    assert done["results"][0]["facts"]["count"] == 2
+    assert done["model"]
+
+
+def test_a_follow_up_takes_the_plan_of_the_answer_before(served: Path) -> None:
+    first = list(converse(served, ASKED))[-1]["done"]
+    then = {"question": "and the longest?", "now": ASKED["now"], "context": first["plan"]}
+    done = list(converse(served, then))[-1]["done"]
+    assert done["plan"][0]["tool"] == "longest"
+    assert done["results"][0]["facts"]["duration"] == 4500.0
+
+
+def test_the_socket_is_for_its_owner_alone_and_says_how_it_goes(served: Path) -> None:
+    assert stat.S_IMODE((served / FILE_NAME).stat().st_mode) == 0o600
+    (status,) = converse(served, {"status": True})
+    assert status["done"]["questions"] >= 0
+    assert status["done"]["rss_mb"] < 600
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {"question": 5},
+        {},
+        {"question": "x", "wearer": 5},
+        {"question": "x", "now": []},
+        {"question": "x", "context": "count"},
+        {"question": "x", "context": [{"tool": "rm", "args": {}}]},
+        {"question": "x", "context": [{"tool": "count", "args": {"label": "af", "period": "", "wearer": ["ann"]}}]},
+        {"question": "any AF?", "wearer": "eve"},
+        {"question": "any AF?", "wearer": "ann", "since": "someday"},
+        {"question": "x" * 501, "wearer": "ann"},
+    ],
+)
+def test_a_bad_request_is_told_what_is_wrong_with_it(served: Path, request_: dict[str, Any]) -> None:
+    with pytest.raises(BadInputError):
+        list(converse(served, request_))
+
+
+def test_what_is_no_request_costs_only_its_caller(served: Path) -> None:
+    async def shout() -> list[bytes]:
+        lines = []
+        for text in (b"\x00\xff\n", b"[" * 5000 + b"\n", b"x" * 100_000 + b"\n", b'{"question": '):
+            reader, writer = await asyncio.open_unix_connection(str(served / FILE_NAME))
+            writer.write(text)
+            writer.write_eof()
+            lines.append(await reader.read())
+            writer.close()
+        return lines
+
+    for line in asyncio.run(asyncio.wait_for(shout(), 60))[:3]:
+        assert "error" in json.loads(line.splitlines()[0])
+    assert list(converse(served, ASKED))[-1]["done"]["results"]
+
+
+def test_a_second_assistant_is_refused(served: Path) -> None:
+    again = subprocess.run(
+        [sys.executable, "-m", "edge", "assistant", "--state", str(served)], capture_output=True, text=True, timeout=120
+    )
+    assert again.returncode == 1
+    assert "already answers" in " ".join(again.stderr.split())
+    assert serves(served)
+
+
+def test_the_command_line_asks_the_process(served: Path) -> None:
+    def anyecg(*args: str) -> dict[str, Any]:
+        command = [sys.executable, "-m", "edge", "ask", *args, "--state", str(served), "--json"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+        found: dict[str, Any] = json.loads(done.stdout)
+        return found
+
+    first = anyecg("How many AF episodes on 28 March 2026?", "--wearer", "ann")
+    assert "load" not in first["timing_ms"]
+    then = anyecg("--follow", "and pauses?")
+    assert then["plan"][0]["args"] == {"label": "pause", "period": "on 28 March 2026", "wearer": "ann"}
+    assert stat.S_IMODE((served / "ask-context.json").stat().st_mode) == 0o600
+
+
+def test_callers_have_their_turn_and_each_its_limit() -> None:
+    async def turns() -> list[str]:
+        loop = asyncio.get_running_loop()
+        line = Turns()
+        jobs = {}
+        for name in ("a1", "a2", "a3", "b1", "c1", "b2"):
+            jobs[name] = Job({"name": name}, loop)
+            line.add(name[0], jobs[name])
+        for _ in range(MAX_WAITING_EACH - 3):
+            line.add("a", Job({"name": "a"}, loop))
+        with pytest.raises(AnyecgError, match="are waiting"):
+            line.add("a", Job({}, loop))
+        order = []
+        while (job := line.next()) is not None:
+            order.append(job.request["name"])
+        assert line.waiting == 0
+        return order
+
+    assert asyncio.run(turns())[:6] == ["a1", "b1", "c1", "a2", "b2", "a3"]
+
+
+class Slow:
+    """A writer that never comes to an end, until nobody waits any more."""
+
+    name = "slow"
+
+    def __init__(self) -> None:
+        self.started = asyncio.Event()
+        self.loop = asyncio.get_running_loop()
+
+    def stream(self, prompt: str, grammar: str, max_tokens: int) -> Iterator[str]:
+        self.loop.call_soon_threadsafe(self.started.set)
+        while True:
+            yield ""
+
+
+async def _with_slow(state: Path, then: Any) -> Any:
+    slow = Slow()
+    careful = service_module.Careful(slow)  # type: ignore[arg-type]
+    made = Service(state, lambda _: Helpers(writer=careful))
+    task = asyncio.create_task(made.serve())
+    while not serves(state):
+        await asyncio.sleep(0)
+    try:
+        return await then(made, slow)
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def test_who_hangs_up_is_not_answered_any_further(tmp_path: Path) -> None:
+    state = build(tmp_path)
+
+    async def hang_up(made: Service, slow: Slow) -> int:
+        _, writer = await asyncio.open_unix_connection(str(state / FILE_NAME))
+        writer.write(json.dumps(ASKED).encode() + b"\n")
+        await slow.started.wait()
+        writer.close()
+        while not made.counters["given_up"]:
+            await asyncio.sleep(0.01)
+        return made.counters["given_up"]
+
+    assert asyncio.run(asyncio.wait_for(_with_slow(state, hang_up), 60)) == 1
+
+
+def test_an_answer_that_takes_too_long_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = build(tmp_path)
+    monkeypatch.setattr(service_module, "ANSWER_S", 0.5)
+
+    async def wait(made: Service, slow: Slow) -> dict[str, Any]:
+        return [said async for said in converse_async(state, ASKED)][-1]
+
+    assert "given up" in asyncio.run(asyncio.wait_for(_with_slow(state, wait), 60))["error"]
+
+
+def test_an_assistant_that_nobody_asks_ends(tmp_path: Path) -> None:
+    state = build(tmp_path)
+
+    async def idle() -> int:
+        process = await start(state, 1.0)
+        return await process.wait()
+
+    assert asyncio.run(asyncio.wait_for(idle(), 120)) == 0
+    assert not serves(state)
+
+
+def test_over_mqtt_one_asks_about_the_wearer_of_the_topic_alone(served: Path, tmp_path: Path) -> None:
+    request = {"question": ASKED["question"], "now": ASKED["now"]}
+    answer = asyncio.run(asked(served, "ann", request))
+    assert answer["wearer"] == "ann"
+    assert answer["answer"].startswith(("2 episodes", "I found 2", "The recording shows 2"))
+    other = [{"tool": "count", "args": {"label": "af", "period": "last night", "wearer": "bob"}}]
+    then = asyncio.run(asked(served, "ann", {"question": "and pauses?", "now": ASKED["now"], "context": other}))
+    assert then["plan"][0]["args"]["wearer"] == "ann"
+    with pytest.raises(BadInputError, match="names bob"):
+        asyncio.run(asked(served, "ann", {"question": "Did bob have AF?"}))
+    with pytest.raises(BadInputError, match="takes no wearer"):
+        asyncio.run(asked(served, "ann", {"question": "AF?", "wearer": "bob"}))
+    with pytest.raises(AnyecgError, match="no assistant runs"):
+        asyncio.run(asked(tmp_path, "ann", request))
+
+
+def test_a_context_survives_json() -> None:
+    plan = [{"tool": "compare", "args": {"of": "af", "period": "today", "versus": "yesterday", "wearer": "ann"}}]
+    assert [step.as_json() for step in context_of(plan)] == plan
+    assert context_of(None) == ()
