@@ -7,10 +7,11 @@
 | `mark` | `{"kind": "symptom"}`; `{"kind": "false", "event": ID}`, also `confirm`, and `note` with `note` |
 | `ask` | `{"question": TEXT}`, and `now`, `context` (the `plan` of the answer before); about the topic's wearer alone |
 
-The others may carry `author` and `note`. Who may command is the broker's business (access rules per wearer); a command only
-reaches the wearer in its topic. The answer, `{"ok": true, "result": …}` or `{"ok": false, "error": TEXT}`, goes with
-the command's correlation data to its response topic, which must lie below `anyecg/v1/<gateway>/<wearer>/reply/`: the
-gateway lends nobody its right to publish. Retained commands are ignored, or they would be done again at every start.
+The others may carry `author` and `note`. Who may command is the broker's business (access rules per wearer); a
+command only reaches the wearer in its topic. The answer, `{"ok": true, "result": …}` or `{"ok": false, "error": TEXT}`,
+goes with the command's correlation data to its response topic, which must lie below
+`anyecg/v1/<gateway>/<wearer>/reply/`: the gateway lends nobody its right to publish. Retained commands are ignored, or
+they would be done again at every start.
 """
 
 from __future__ import annotations

@@ -94,8 +94,8 @@ async def asked(state: Path, wearer: str, request: dict[str, Any]) -> dict[str, 
     said: dict[str, Any] = {}
     try:
         async with asyncio.timeout(ANSWER_S):
-            async for said in converse_async(state, {**request, "wearer": wearer, "caller": f"mqtt {wearer}"}):
-                pass
+            asking = {**request, "wearer": wearer, "caller": f"mqtt {wearer}"}
+            said = [line async for line in converse_async(state, asking)][-1]
     except TimeoutError:
         raise AnyecgError(f"the assistant did not answer within {ANSWER_S:g} s") from None
     if "done" not in said:

@@ -6,8 +6,8 @@ One JSON object per line. A caller writes `{"question", "wearer", "now", "since"
 
 Questions are answered one at a time, callers in turn, so that one who asks much keeps nobody else waiting. Who hangs up
 is not answered any further; an answer that takes longer than `ANSWER_S` is given up between two words, and if the model
-does not even come that far the process ends, for whoever supervises it to start it again. It runs at the lowest
-priority but one: ingest and alerts go first.
+does not even come that far the process ends, for whoever supervises it to start it again. It runs at a lower
+priority than the daemon: ingest and alerts go first.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from edge.store.database import open_readonly
 
 log = structlog.get_logger(__name__)
 
-NICE = 18
+NICE = 10
 ANSWER_S = 60.0
 """An answer that takes longer is given up."""
 GRACE_S = 20.0
