@@ -328,6 +328,192 @@ def load_helpers(state: Path) -> Helpers:
 
 def open_eyes(model: LanguageModel) -> Any:
     """Return what lets the model look at signal; None where no projector for it is installed."""
+    from edge.assistant import look
+
+    try:
+        return look.open_eyes(model)
+    except AnyecgError as error:
+        log.warning("the model cannot look at signal", error=str(error))
+        return None
+
+
+def serve(self) -> None:
+        """Load the model, listen, answer until cancelled or idle.
+
+        Raises:
+            AnyecgError: another assistant answers there, or the model cannot be loaded.
+        """
+        loop = asyncio.get_running_loop()
+        listener = listen(self._state / FILE_NAME, "an assistant", MAX_CONNECTIONS)
+        try:
+            self._helpers = await loop.run_in_executor(self._thread, self._make_helpers, self._state)
+            server = await asyncio.start_unix_server(self._converse, sock=listener, limit=MAX_LINE_BYTES)
+            sdnotify.ready("answering questions")
+            log.info("the assistant answers", model=getattr(self._helpers.writer, "name", None))
+            async with server:
+                await self._work(loop)
+        finally:
+            (self._state / FILE_NAME).unlink(missing_ok=True)
+            sdnotify.stopping()
+            self._thread.shutdown(wait=False, cancel_futures=True)
+            if self._engine is not None:
+                self._engine.dispose()
+
+    async def _work(self, loop: asyncio.AbstractEventLoop) -> None:
+        while True:
+            job = self._turns.next()
+            if job is None:
+                self._wake.clear()
+                left_s = None if self._idle_s is None else self._idle_s - (time.monotonic() - self._last_s)
+                if left_s is not None and left_s <= 0:
+                    return
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), left_s)
+                continue
+            if job.cancelled:
+                continue
+            job.deadline_s = time.monotonic() + ANSWER_S
+            task = loop.run_in_executor(self._thread, self._answer, job)
+            done, _ = await asyncio.wait([task], timeout=ANSWER_S + GRACE_S)
+            if not done:
+                log.error("the language model hangs, ending", question_s=ANSWER_S + GRACE_S)
+                os._exit(70)
+            self._last_s = time.monotonic()
+
+    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._connections += 1
+        try:
+            refused = refusal(writer)
+            if self._connections > MAX_CONNECTIONS:
+                refused = f"{MAX_CONNECTIONS} callers are being served: try again"
+            while refused is None:
+                async with asyncio.timeout(IDLE_LINE_S):
+                    line = await reader.readline()
+                if not line:
+                    return
+                await self._reply(line, reader, writer)
+            writer.write(_line({"error": refused, "bad_input": False}))
+            await writer.drain()
+        except ValueError:
+            writer.write(_line({"error": f"request is longer than {MAX_LINE_BYTES} bytes", "bad_input": True}))
+        except (OSError, TimeoutError):
+            pass  # the caller has gone, or is silent
+        finally:
+            self._connections -= 1
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+    async def _reply(self, line: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            request = _parsed(line)
+        except BadInputError as error:
+            self.counters["refused"] += 1
+            writer.write(_line({"error": str(error), "bad_input": True}))
+            await writer.drain()
+            return
+        if request.get("status"):
+            status = {**self.counters, "waiting": self._turns.waiting, "rss_mb": round(peak_rss_mb(), 1)}
+            writer.write(_line({"done": status | {"model": getattr(self._helpers.writer, "name", None)}}))
+            await writer.drain()
+            return
+        job = Job(request, asyncio.get_running_loop())
+        try:
+            self._turns.add(str(request.get("caller") or "somebody")[:64], job)
+        except AnyecgError as error:
+            self.counters["refused"] += 1
+            writer.write(_line({"error": str(error), "bad_input": False}))
+            await writer.drain()
+            return
+        self._wake.set()
+        gone = asyncio.create_task(reader.read(1))  # nothing is expected before the answer is complete
+        try:
+            while True:
+                said = asyncio.create_task(job.said.get())
+                await asyncio.wait([said, gone], return_when=asyncio.FIRST_COMPLETED)
+                if gone.done() and not said.done():
+                    said.cancel()
+                    raise ConnectionResetError
+                document = await said
+                writer.write(_line(document))
+                await writer.drain()
+                if "done" in document or "error" in document:
+                    return
+        finally:
+            job.cancelled = True
+            gone.cancel()
+            with contextlib.suppress(asyncio.CancelledError, OSError):
+                await gone
+
+    def _answer(self, job: Job) -> None:
+        self.counters["questions"] += 1
+        try:
+            job.check()
+            job.say({"stage": "looking it up"})
+            writer = self._helpers.writer
+            if isinstance(writer, Careful):
+                writer.job = job
+            job.say({"done": self._asked(job)})
+        except _GivenUpError as error:
+            self.counters["given_up"] += 1
+            job.say({"error": str(error), "bad_input": False})
+        except AnyecgError as error:
+            self.counters["failed"] += 1
+            job.say({"error": str(error), "bad_input": isinstance(error, BadInputError)})
+        except Exception as error:
+            self.counters["failed"] += 1
+            log.exception("a question failed")
+            job.say({"error": f"internal error ({type(error).__name__}), see the assistant's log", "bad_input": False})
+
+    def _asked(self, job: Job) -> Said:
+        if self._engine is None:
+            self._engine = open_readonly(self._state)
+
+        def say(piece: str) -> None:
+            job.check()
+            job.say({"text": piece})
+
+        with self._engine.connect() as conn:
+            return answer_request(conn, job.request, self._helpers, say)
+
+
+def answer_request(conn: Connection, request: Said, helpers: Helpers, say: Callable[[str], None]) -> Said:
+    """Return what `ask --json` prints for a request whose context is a plan.
+
+    Raises:
+        BadInputError: what `ask` raises, or a time nobody can read.
+    """
+    now_ns, since_ns, now = SystemClock().utc_ns(), None, request.get("now")
+    if now is not None or request.get("since") is not None:
+        tz = zone(whom(conn, request["question"], request.get("wearer"), request["context"]).timezone)
+        if isinstance(now, int | float):
+            now_ns = round(now * 1e9)
+        elif now is not None:
+            now_ns = parse_instant(now, now_ns, tz)
+        since_ns = None if request.get("since") is None else parse_instant(request["since"], now_ns, tz)
+    return ask(
+        conn,
+        request["question"],
+        now_ns=now_ns,
+        wearer=request.get("wearer"),
+        since_ns=since_ns,
+        context=request["context"],
+        helpers=helpers,
+        say=say,
+    ).as_json()
+
+
+def load_helpers(state: Path) -> Helpers:
+    """Load the language model that the configuration names, and what lets it look at signal, if that is there."""
+    settings = load(state).assistant
+    model = LanguageModel(
+        settings.model, threads=settings.threads, n_ctx=settings.n_ctx, gpu_layers=settings.gpu_layers
+    )
+    return Helpers(writer=Careful(model), eyes=open_eyes(model))
+
+
+def open_eyes(model: LanguageModel) -> Any:
+    """Return what lets the model look at signal; None where no projector for it is installed."""
     try:
         from edge.assistant import look  # type: ignore[attr-defined, unused-ignore]
     except ImportError:
