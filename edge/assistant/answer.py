@@ -68,6 +68,9 @@ _FRAMES: dict[str, tuple[str, ...]] = {
         "lowest {lowest} from {lowest_at}, highest {highest} from {highest_at}.",
     ),
     "hrv": ("Heart rate variability {period}: {figures}, from {nn} intervals between normal beats.",),
+    "interval": (
+        "{interval} {period}: {median}{spread_said}, the median of {beats} beats in {clips} clips.{formula_said}",
+    ),
     "compare": (
         "{subject}: {a_said} {period}; {b_said} {versus}.{change}",
         "{subject} {period}: {a_said}. {versus_start}: {b_said}.{change}",
@@ -235,8 +238,8 @@ def _kind(result: Result) -> str:
         return args["aggregate"] if facts["minutes"].value else "no_rate"
     if tool == "trend":
         return "trend" if "first" in facts else "no_rate"
-    if tool == "hrv":
-        return "hrv"
+    if tool in ("hrv", "interval"):
+        return tool
     if not facts["count"].value:
         return "summary_none" if tool == "summary" else "none"
     if tool in ("summary", "similar"):
@@ -305,6 +308,15 @@ def _slots_of_tool(result: Result, tz: ZoneInfo, slots: dict[str, str]) -> dict[
         names = [n for n in ("sdnn", "rmssd", "pnn50") if n in facts and wanted in ("all", n)]
         spoken = {"sdnn": "SDNN", "rmssd": "RMSSD", "pnn50": "pNN50"}
         return {"figures": ", ".join(f"{spoken[n]} {slots[n]}" for n in names)}
+    if tool == "interval":
+        name = result.step.args["name"]
+        formula = f" Corrected by {facts['formula'].value}'s formula." if name == "qtc" and "formula" in facts else ""
+        spread = f" (middle half within {slots['spread']})" if "spread" in facts else ""
+        return {
+            "interval": _INTERVAL_NAMES[name].removeprefix("the "),
+            "spread_said": spread,
+            "formula_said": formula,
+        }
     if tool == "compare":
         return _slots_of_compare(result, tz)
     if tool == "device":

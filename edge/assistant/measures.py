@@ -53,11 +53,6 @@ def _hrv(scope: Scope, period: Period) -> Hrv:
     return read_holter(scope.conn, scope.wearer, period.start_ns, period.end_ns, scope.tz).total.hrv
 
 
-def interval(result: Result, scope: Scope) -> None:
-    """PR, QRS, QT or QTc of the period, from the delineation of the encoder."""
-    result.missing = "the encoder that is installed marks no P, QRS and T waves"
-
-
 def trend(result: Result, scope: Scope) -> None:
     """The course of a heart rate, of HRV, or of a label's count over the period, in steps."""
     of = result.step.args["of"]

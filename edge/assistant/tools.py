@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from edge.assistant import looking, measures
+from edge.assistant import looking, measures, waves
 from edge.assistant.find import beat_counts, cite, findings, item, minutes, rate, total_s
 from edge.assistant.labels import ANY, BEAT_LABELS, SIGNAL_RULES
 from edge.assistant.localtime import NS
@@ -185,7 +185,7 @@ _TOOLS: dict[str, Callable[[Result, Scope], None]] = {
     "total_time": _total_time,
     "heart_rate": _heart_rate,
     "hrv": measures.hrv_of,
-    "interval": measures.interval,
+    "interval": waves.interval,
     "trend": measures.trend,
     "compare": measures.compare,
     "device": measures.device,
