@@ -48,7 +48,7 @@ from edge.store.database import open_readonly
 from edge.store.waveform import read
 
 START_NS = 1_790_000_000_000_000_000
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 180.0
 SEVERE = ("advisory", "urgent", "critical")
 
 
