@@ -25,7 +25,7 @@ from edge.alerts.battery import Battery
 from edge.alerts.state import Board
 from edge.chunk import Delivery
 from edge.clock import Clock, SystemClock
-from edge.config import Config
+from edge.config import Config, load
 from edge.control import ControlServer
 from edge.desk import Desk
 from edge.errors import AnyecgError, BadInputError
@@ -33,8 +33,10 @@ from edge.gateway import Gateway
 from edge.importing import import_record
 from edge.intake import Stored
 from edge.intervals import Intervals
+from edge.metrics import Metrics
 from edge.process import rss_mb
 from edge.reanalysis import Reanalysis
+from edge.reload import take_over
 from edge.rhythm.events import Current
 from edge.sources.ble.source import BleSource
 from edge.sources.mqtt import MqttSource
@@ -92,9 +94,11 @@ class Daemon:
             "state": self._wearer_states,
             "devices": self._reload_devices,
             "wearers": self._wearers,
+            "reload": self._reload,
         }
         self._control = ControlServer(state, commands)
         self._routes = self._load_routes()
+        self._metrics = Metrics(config.metrics.port)
         self._gateway.on_analysed = self._analysed
         self._gateway.analyst.on_changed = self._board.changed
         self._gateway.on_stored = self._stored
@@ -105,6 +109,7 @@ class Daemon:
         """Serve until SIGTERM or SIGINT."""
         for number in (signal.SIGTERM, signal.SIGINT):
             self._loop.add_signal_handler(number, self._stop.set)
+        self._loop.add_signal_handler(signal.SIGHUP, self._hang_up)
         self._restore_board()
         await self._desk.open()
         self._source.start()
@@ -134,6 +139,7 @@ class Daemon:
             for worker in workers:
                 worker.cancel()
         await asyncio.to_thread(self._publisher.stop)
+        await asyncio.to_thread(self._metrics.close)
         now_ns = self._clock.utc_ns()
         with contextlib.suppress(AnyecgError):
             self._gateway.writer.submit(lambda conn: write_health(conn, {"stopped": now_ns}, now_ns)).result()
@@ -268,6 +274,7 @@ class Daemon:
         """Leave fresh figures for `status`, and feed the watchdog while real work progresses."""
         while True:
             status = await self._status({})
+            self._metrics.update(status)
             now_ns = self._clock.utc_ns()
             try:
                 job = self._gateway.writer.submit(lambda conn, s=status, n=now_ns: write_health(conn, s, n))  # type: ignore[misc]
@@ -331,6 +338,29 @@ class Daemon:
 
     async def _reload_devices(self, _request: dict[str, Any]) -> dict[str, Any]:
         return await self._ble.reload()
+
+    def _hang_up(self) -> None:
+        self._hung_up = self._loop.create_task(self._reload_or_say_why(), name="reload")
+
+    async def _reload_or_say_why(self) -> None:
+        with contextlib.suppress(AnyecgError):  # it is in the log; what was in force stays
+            await self._reload({})
+
+    async def _reload(self, _request: dict[str, Any]) -> dict[str, Any]:
+        """Read config.toml again (SIGHUP, `anyecg config reload`): take over what can be, say what cannot."""
+        try:
+            change = take_over(self._config, await asyncio.to_thread(load, self._state))
+        except BadInputError as error:
+            log.error("configuration not taken over: what was in force stays", error=str(error))
+            raise
+        self._config = change.config
+        await asyncio.to_thread(self._gateway.configure, change.config)
+        self._board.configure(change.config)
+        self._desk.configure(change.config)
+        self._storage.configure(change.config.retention)
+        await self._ble.reload()
+        log.info("configuration read again", **change.as_json())
+        return change.as_json()
 
     async def _import(self, request: dict[str, Any]) -> dict[str, Any]:
         return await import_record(self._gateway, **request)

@@ -25,6 +25,7 @@ from edge.alerts.system import Found, absence_news, system_news
 from edge.alerts.topics import commands_filter, dump, state_topic
 from edge.alerts.unalerted import silenced
 from edge.assistant.client import asked
+from edge.config import Config
 from edge.errors import AnyecgError, BadInputError
 from edge.gateway import Gateway
 from edge.store import marks, outbox, queries
@@ -66,6 +67,10 @@ class Desk:
         self._snoozes: dict[str, list[marks.Mark]] = {}
         self._untold: list[tuple[Recorded, Change]] = []
         self._tasks: set[asyncio.Task[None]] = set()
+
+    def configure(self, config: Config) -> None:
+        """Go by another configuration from now on; gateway id and broker stay those of the start."""
+        self._config = config
 
     async def open(self) -> None:
         """Tell of the time no gateway was running, and start publishing."""

@@ -21,7 +21,7 @@ from edge.encoder.session import Encoder
 from edge.intake import Intake, IntakeLimits, Stored
 from edge.intake.intervals import IntervalIntake
 from edge.rhythm.rules import Rules, rules_hash
-from edge.store import findings, outbox
+from edge.store import findings, outbox, wearers
 from edge.store.database import FILE_NAME, open_readonly
 from edge.store.findings import Change
 from edge.store.queries import Recording
@@ -60,6 +60,7 @@ class Gateway:
         self.on_analysed: Callable[[], None] = lambda: None
         self.dropped_messages = 0
         self._work = asyncio.Event()
+        self.configure(config)
         self.analyst.resume()
         self._work.set()
 
@@ -97,8 +98,21 @@ class Gateway:
 
         limits = IntakeLimits(max_devices=self.config.intake.max_devices)
         return Intake(
-            self.writer, self.reader, self.clock, limits, self.config.timezone, on_stored=stored, source=source
+            self.writer,
+            self.reader,
+            self.clock,
+            limits,
+            lambda wearer: self.config.timezone(wearer),
+            on_stored=stored,
+            source=source,
         )
+
+    def configure(self, config: Config) -> None:
+        """Go by another configuration, of which `edge.reload` says what is in force; time zones are applied."""
+        self.config = config
+        self.teller.configure(config)
+        zones = {name: person.timezone for name, person in config.wearers.items() if person.timezone is not None}
+        self.writer.submit(lambda conn: wearers.set_timezones(conn, zones)).result()
 
     def close(self) -> None:
         """Commit what is queued and let go of the state folder."""

@@ -82,6 +82,11 @@ class Storage:
         self._hold_until_s = 0.0
         self._offset_s = clock.utc_ns() / 1e9 - clock.monotonic_s()
 
+    def configure(self, limits: Retention) -> None:
+        """Go by other limits from the next look on."""
+        self.limits = limits
+        self._swept_s = None
+
     def snapshot(self) -> dict[str, Any]:
         """Return state, reason and figures for `status`."""
         state, reason = self._verdict

@@ -257,6 +257,10 @@ class Teller:
         self._config = config
         self._analysis_name = analysis_name
 
+    def configure(self, config: Config) -> None:
+        """Go by another configuration from now on."""
+        self._config = config
+
     def messages(self, conn: Connection, recording: Recorded, changes: Sequence[Change], now_ns: int) -> list[Message]:
         """Return the events that changes are worth, in their order."""
         if recording.source == "import":

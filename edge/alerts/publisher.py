@@ -125,7 +125,7 @@ class Publisher:
         submit: Submit,
         *,
         backoff: Backoff = Backoff(),  # noqa: B008 (frozen)
-        refused_s: float = 30.0,
+        refused_s: float = 5.0,
         subscribe: Sequence[str] = (),
         on_message: Callable[[Received], None] = lambda message: None,
     ) -> None:

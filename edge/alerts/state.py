@@ -87,6 +87,11 @@ class Board:
         self._silences: list[tuple[Recorded, Change]] = []
         self._lock = threading.Lock()
 
+    def configure(self, config: Config) -> None:
+        """Go by another configuration from now on."""
+        with self._lock:
+            self._config = config
+
     def restore(
         self,
         recording: Recorded,

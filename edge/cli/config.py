@@ -57,6 +57,23 @@ def show(state: StateOption = DEFAULT_STATE, as_json: JsonOption = False) -> Non
 
 
 @group.command()
+def reload(state: StateOption = DEFAULT_STATE, as_json: JsonOption = False) -> None:
+    """Have the running gateway read config.toml again (as SIGHUP does), and see what waits for a restart."""
+    from edge import control
+    from edge.reload import ELSEWHERE
+
+    done = control.request(state, "reload")
+    if as_json:
+        print_json(done)
+        return
+    lines = [f"in force now: {key}" for key in done["applied"]]
+    lines += [f"waits for a restart of the gateway: {key}" for key in done["restart"]]
+    lines += [f"waits for a restart of {ELSEWHERE[key.split('.')[0]]}: {key}" for key in done["elsewhere"]]
+    for line in lines or ["nothing has changed"]:
+        console.print(line, highlight=False, markup=False)
+
+
+@group.command()
 def schema() -> None:
     """Print the JSON schema of config.toml."""
     from edge.config_docs import schema_text

@@ -14,6 +14,7 @@ GROUPS = (
     "config",
     "demo",
     "devices",
+    "doctor",
     "export",
     "importing",
     "look",

@@ -25,7 +25,7 @@ State = Literal["down", "connected", "refused", "stopped"]
 
 BACKOFF_S = 0.5
 BACKOFF_MAX_S = 30.0
-REFUSED_RETRY_S = 60.0
+REFUSED_RETRY_S = 5.0
 """A refusal needs a person; the broker is asked again at this pace in case one came."""
 CONNECT_TIMEOUT_S = 10.0
 CONNACK_TIMEOUT_S = 5.0

@@ -81,6 +81,12 @@ def set_timezone(conn: Connection, wearer: str, timezone: str) -> None:
     conn.execute(update(tables.wearer).where(tables.wearer.c.id == wearer).values(timezone=timezone))
 
 
+def set_timezones(conn: Connection, zones: dict[str, str]) -> None:
+    """Move the wearers that exist to the time zones a configuration names."""
+    for wearer, timezone in zones.items():
+        conn.execute(update(tables.wearer).where(tables.wearer.c.id == wearer).values(timezone=timezone))
+
+
 def rename(conn: Connection, old: str, new: str) -> None:
     """Give a wearer another name everywhere; what devices go on sending under the old one goes to the new one."""
     person = conn.execute(select(tables.wearer).where(tables.wearer.c.id == old)).mappings().first()
