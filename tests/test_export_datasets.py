@@ -54,6 +54,9 @@ def test_vfdb_names_mean_what_its_documentation_says() -> None:
     assert _seconds(block, "N") > 2000
     assert not block.beats_known.any()
     assert _seconds(_read("vfdb", "602"), "P") > 1400
+    doubted = _read("vfdb", "418")
+    assert _seconds(doubted, "VF") > 200
+    assert _seconds(doubted, "N") == 0
     stops = _read("vfdb", "424")
     asystole = stops.rhythm == RHYTHMS.index("ASYS")
     assert asystole.sum() > 50

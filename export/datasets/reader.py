@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,11 +17,11 @@ from edge.errors import BadInputError
 from edge.signal.prepare import prepare, step
 from export.datasets import ludb, ptbxl
 from export.datasets.folders import data_folder, records_folder
-from export.datasets.labels import BEAT, MORPHOLOGY, RHYTHM
+from export.datasets.labels import BEAT, DOUBTED, MORPHOLOGY, RHYTHM
 from export.datasets.record import NOT_AF, UNKNOWN, Record
 from export.datasets.splits import Part, part
 
-_CACHE_VERSION = 2
+_CACHE_VERSION = 3
 _INVALID = {"16": -(2**15), "61": -(2**15), "24": -(2**23), "32": -(2**31), "212": -(2**11), "80": -(2**7)}
 """WFDB's code for a sample that was not recorded, per storage format (header(5))."""
 _ARRAYS = ("ecg", "beat_at", "beat", "morphology", "beats_known", "rhythm", "quality")
@@ -77,6 +78,8 @@ def read(db: str, name: str, references: dict[str, str] | None = None) -> Record
     is_beat = np.array([symbol in BEAT for symbol in symbols], dtype=bool)
     beats = [symbol for symbol in symbols if symbol in BEAT]
     rhythm, noisy = _rhythms(at, symbols, list(notes.aux_note), seconds)
+    if doubted := DOUBTED.get((db, name)):
+        rhythm[rhythm == RHYTHM[doubted]] = UNKNOWN
     known = np.full(seconds, db != "vfdb")
     if db == "vfdb":
         known |= rhythm == RHYTHMS.index("ASYS")
@@ -158,7 +161,7 @@ def _pack(path: Path, records: list[Record]) -> None:
     """Write records as a few long arrays; ecg is stored lead after lead."""
     sizes = np.array([[r.ecg.shape[0], r.seconds, r.beat.size] for r in records])
     arrays = {key: np.concatenate([getattr(r, key).ravel() for r in records]) for key in _ARRAYS}
-    part_path = path.with_suffix(".part.npz")
+    part_path = path.with_suffix(f".{os.getpid()}.npz")  # several trainings may prepare at once
     waves = [r.wave.ravel() for r in records if r.wave is not None]
     if waves:
         arrays["wave"] = np.concatenate(waves)
