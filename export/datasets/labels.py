@@ -51,5 +51,5 @@ _RHYTHM = {
 RHYTHM = {name: RHYTHMS.index(to) for name, to in _RHYTHM.items()} | {"HGEA": UNKNOWN, "NOISE": UNKNOWN}
 """WFDB rhythm name (without the parenthesis) to rhythm."""
 DOUBTED = {("vfdb", "418"): "N"}
-"""What a recording calls its rhythm but plainly is not, seen by eye: 418's N is a wide-QRS rhythm of 110-120/min between
-its runs of flutter. Such seconds are unknown."""
+"""What a recording calls its rhythm but plainly is not, seen by eye: 418's N is a wide-QRS rhythm of 110-120/min
+between its runs of flutter. Such seconds are unknown."""

@@ -2,7 +2,8 @@
 
 Statements name the rhythm and, for complete bundle branch blocks, pacing and otherwise unremarkable conduction, the
 QRS shape of every beat. Beat positions are those on which two detectors' leads agree (xqrs of wfdb, II and V5): they
-carry the shape, and are never taught as positions.
+carry the shape, and are never taught as positions. A T wave passes at times, xqrs having 10 s to learn in: it does no
+harm, for shapes are read at R peaks only.
 """
 
 from __future__ import annotations
