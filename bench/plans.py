@@ -1,4 +1,4 @@
-"""`python -m bench plans [FILE]`: plans of written questions beside those of the planners, exact or not."""
+"""`python -m bench.plans [FILE]`: plans of written questions beside those of the planners, exact or not."""
 
 from __future__ import annotations
 
