@@ -65,7 +65,7 @@ def agrees(steps: Steps, marked: Marked, context: Steps = ()) -> bool:
     used = {step.args.get("label", step.args.get("of", step.args.get("term", ""))) for step in steps}
     if any(label in (*EVENT_LABELS, *BEAT_LABELS) and label not in known for label in used):
         return False
-    if not named <= used:
+    if not known or not named <= used:  # nothing of the question to hold it to
         return False
     if not used & known and any(step.tool not in ("coverage", "device", "summary") for step in steps):
         return False
