@@ -81,8 +81,10 @@ def stored(conn: Connection, wearer: str) -> tuple[queries.Recording, NDArray[np
 
 
 def read_so_far(conn: Connection, recording: queries.Recording) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
-    """Return beats and findings without ids."""
+    """Return beats and findings without ids; symptoms are marks of people, not read."""
     beats = queries.beats(conn, recording, 0, recording.end_sample)
     rows = queries.findings(conn, wearer=recording.wearer)
     names = ("rule", "severity", "state", "start_sample", "end_sample", "start_ns", "end_ns")
-    return [tuple(b) for b in beats.tolist()], [tuple(row[name] for name in names) for row in rows]
+    return [tuple(b) for b in beats.tolist()], [
+        tuple(row[name] for name in names) for row in rows if row["rule"] != "symptom"
+    ]

@@ -140,7 +140,7 @@ def test_people_and_home_assistant(ecg_data: Path, tmp_path: Path) -> None:
             ("mark", "[1]", "not a JSON object"),
             ("mark", "{", "not JSON"),
             ("mark", '{"note": "' + "x" * 5000 + '"}', "at most 4096 bytes"),
-            ("reboot", {}, "no command 'reboot'; known: ack, mark, snooze"),
+            ("reboot", {}, "no command 'reboot'; known: ack, ask, mark, snooze"),
         ):
             answer = phone.ask(name, command)
             assert not answer["ok"]

@@ -19,6 +19,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from sqlalchemy import func, select
+
 from edge import __version__
 from edge.errors import AnyecgError, BadInputError
 from edge.store import codec
@@ -215,8 +217,9 @@ def is_sound(block: object) -> bool:
 
 def _rows(conn: sqlite3.Connection) -> dict[str, int]:
     there = {row[0] for row in conn.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    names = [table.name for table in metadata.sorted_tables if table.name in there]
-    return {name: int(conn.execute(f'SELECT count(*) FROM "{name}"').fetchone()[0]) for name in names}  # noqa: S608
+    tables = [table for table in metadata.sorted_tables if table.name in there]
+    counts = {table.name: str(select(func.count()).select_from(table)) for table in tables}
+    return {name: int(conn.execute(count).fetchone()[0]) for name, count in counts.items()}
 
 
 def _schema(path: Path) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import pickle
 import random
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -92,15 +91,15 @@ def clips(encoder: Card, part: Part, count: int, seed: int = 1, workers: int = 1
     They depend on seed and encoder, not on the number of workers.
     """
     stem = FOLDER / f"clips-{encoder.checkpoint}-{part}-{count}-{seed}"
-    arrays, told = stem.with_suffix(".npy"), stem.with_suffix(".pkl")
+    arrays, told = stem.with_suffix(".npy"), stem.with_suffix(".json")
     if not told.exists():
         FOLDER.mkdir(parents=True, exist_ok=True)
         made = list(_encode(encoder, part, count, seed, workers))
         np.save(arrays, np.concatenate([clip.frames for clip in made]))
         ends = np.cumsum([clip.frames.shape[0] for clip in made])
-        told.write_bytes(pickle.dumps((ends, [clip.facts for clip in made])))
-    ends, facts = pickle.loads(told.read_bytes())  # noqa: S301  our own file
-    return Clips(np.load(arrays, mmap_mode="r"), ends, facts)
+        told.write_text(json.dumps({"ends": ends.tolist(), "facts": [clip.facts.as_json() for clip in made]}))
+    kept = json.loads(told.read_text())
+    return Clips(np.load(arrays, mmap_mode="r"), np.array(kept["ends"]), [Facts.of_json(one) for one in kept["facts"]])
 
 
 def _encode(encoder: Card, part: Part, count: int, seed: int, workers: int) -> Iterator[Clip]:

@@ -7,8 +7,9 @@ as the anyECG paper has it. A label that is not in `spans` is unknown in this cl
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +58,23 @@ class Facts:
     """good, partly (unreadable in part) or poor."""
     statements: tuple[str, ...] = ()
     """PTB-XL diagnostic superclasses."""
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what `of_json` takes."""
+        return asdict(self) | {"beat_at": self.beat_at.tolist(), "kinds": self.kinds.tolist()}
+
+    @staticmethod
+    def of_json(told: dict[str, Any]) -> Facts:
+        """Return the facts that `as_json` told."""
+        return Facts(
+            **told
+            | {
+                "beat_at": np.array(told["beat_at"], dtype=np.float32),
+                "kinds": np.array(told["kinds"], dtype=np.int8).reshape(-1, len(BEAT_LABELS)),
+                "spans": {label: [(a, b) for a, b in spans] for label, spans in told["spans"].items()},
+                "statements": tuple(told["statements"]),
+            }
+        )
 
 
 def facts_of(crop: Crop, db: str, record: str, length_s: float, statements: tuple[str, ...] = ()) -> Facts:
