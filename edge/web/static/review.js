@@ -118,8 +118,8 @@ export function review(main, rest) {
   }
   function addEpisode() { // one that the machine missed, between two times of the wearer's clock
     if (!isOwner()) { complain(new Error("your token may see, not change")); return; }
-    const at = strip?.beat ? strip.beat.t : view.to - view.from <= 6e4 ? null : current ? current.start_ms : middle(), typed = ms => new Date(ms + offsetMs(ms)).toISOString().slice(0, 22);
-    const time = ms => h("input", {type: "datetime-local", step: .1, value: typed(ms), required: true}), read = field => fromLocal(Date.parse(field.value + "Z"));
+    const at = strip?.beat ? strip.beat.t : view.to - view.from <= 6e4 ? null : current ? current.start_ms : middle(), typed = ms => new Date(ms + offsetMs(ms)).toISOString().slice(0, 23);
+    const time = ms => h("input", {type: "datetime-local", step: .001, value: typed(ms), required: true}), read = field => fromLocal(Date.parse(field.value + "Z"));
     const rule = h("select", {}, Object.entries(app.me.rules || {}).map(([id, name]) => h("option", {value: id}, name)));
     const begin = time(at ?? view.from), end = time(at === null ? view.to : at + 1e4), note = h("textarea", {maxLength: 2000, placeholder: "Why (optional)"});
     const box = h("dialog", {onclose: async () => {
