@@ -11,7 +11,7 @@ let remembered = null; // the span, while other views are open
 
 export function review(main, rest) {
   const view = new View(0, DAY), filter = {severities: new Set(SEVERITIES), rule: "", state: "all"};
-  let current = null, detail = null, strip = null, second = null, offsetDays = -1, stopped = false;
+  let wanted = null, current = null, detail = null, strip = null, second = null, offsetDays = -1, stopped = false;
   const lists = h("ul.events", {"aria-label": "Events"}), count = h("small.num"), date = h("input", {type: "date", "aria-label": "Day", onchange: () => date.value && showDay(fromLocal(Date.parse(date.value + "T00:00Z")))});
   const lines = h("div"), panel = h("section.card.event", {hidden: true, "aria-live": "polite", id: "event"});
   const other = h("input", {type: "date", "aria-label": "Night to compare with", hidden: true, onchange: () => { if (other.value) { offsetDays = Math.round((Date.parse(other.value) - Date.parse(isoDay(middle()))) / DAY); emit("view"); } }});
@@ -80,11 +80,13 @@ export function review(main, rest) {
     if (ahead.length) open(ahead[0].id); else toast("No further event here", "the day before or after may have some", {seconds: 3});
   }
 
+  const refresh = () => open(wanted); // never back to an event that was left meanwhile
   async function open(id) {
+    wanted = id;
     if (location.hash !== `#review/${encodeURIComponent(app.wearer)}/event/${id}`) history.replaceState(null, "", `#review/${encodeURIComponent(app.wearer)}/event/${id}`);
     let found;
     try { found = await api(`/api/event/${encodeURIComponent(id)}`); } catch (error) { complain(error); return; }
-    if (stopped) return;
+    if (stopped || wanted !== id) return;
     const moved = !current || current.id !== found.id;
     current = detail = found;
     if (found.wearer !== app.wearer) { app.wearer = found.wearer; emit("wearer"); }
@@ -98,7 +100,7 @@ export function review(main, rest) {
   async function say(request, done) {
     if (!detail || detail.by_person) return;
     if (!isOwner()) { complain(new Error("your token may see, not change")); return; }
-    try { await mark({event: detail.id, ...request}); toast(done, detail.name, {seconds: 3}); await open(detail.id); } catch (error) { complain(error); }
+    try { await mark({event: detail.id, ...request}); toast(done, detail.name, {seconds: 3}); await refresh(); } catch (error) { complain(error); }
   }
   async function note() { const text = await ask("Note", {text: detail.name, needed: true}); if (text) say({kind: "note", note: text}, "Note kept"); }
   function correct() {
@@ -136,11 +138,11 @@ export function review(main, rest) {
     document.body.append(box);
     box.showModal();
   }
-  const undo = id => mark({undo: id}).then(() => { toast("Undone", "", {seconds: 3}); open(detail.id); }, complain);
+  const undo = id => mark({undo: id}).then(() => { toast("Undone", "", {seconds: 3}); refresh(); }, complain);
 
   function draw(moved) {
     const e = detail, own = isOwner();
-    if (moved) { strip?.close(); strip = new Strip(e, () => open(e.id)); } else { strip.event = e; strip.dirty = true; }
+    if (moved) { strip?.close(); strip = new Strip(e, refresh); } else { strip.event = e; strip.dirty = true; }
     const table = (rows, title) => h("div", {}, h("h3", {}, title), h("table", {}, h("tbody", {}, rows.map(([a, b]) => h("tr", {}, h("th", {scope: "row"}, a), h("td.num", {}, b))))));
     const evidence = Object.entries(e.evidence).map(([k, v]) => [k.replaceAll("_", " "), typeof v === "number" ? +v.toFixed(3) : String(v)]);
     const beats = Object.entries(e.beats.by_class).filter(([, n]) => n).map(([k, n]) => [`beats ${k}`, n]);
@@ -166,7 +168,7 @@ export function review(main, rest) {
           e.revisions.length ? h("details", {}, h("summary", {}, `${e.revisions.length} earlier revisions`), h("table", {}, h("tbody", {}, e.revisions.map(r => h("tr", {}, h("th", {}, r.revision), h("td", {}, `${r.state}, ${r.severity}`)))))) : null, similar)));
   }
 
-  const offs = [on("view", shown), on("tile", shown), on("events", told => { if (!told.first) { forgetTiles("day"); if (detail && told.events.some(e => e.id === detail.id)) open(detail.id); } }),
+  const offs = [on("view", shown), on("tile", shown), on("events", told => { if (!told.first) { forgetTiles("day"); if (detail && told.events.some(e => e.id === detail.id)) refresh(); } }),
     on("wearer", () => { if (current && current.wearer !== app.wearer) { current = detail = null; first.chosen = null; panel.hidden = true; begin([]); } }), on("people", () => { if (view.from === 0) begin(rest); })];
   function begin(wish) {
     const p = person();
