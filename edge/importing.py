@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select
 
+from edge.alerts import people
 from edge.chunk import MISSING, Chunk, Delivery
 from edge.clock import utc_ns_of
 from edge.errors import AnyecgError, BadInputError
@@ -85,7 +86,7 @@ def _keep_remarks(conn: Connection, recording_id: int, source: Record, now_ns: i
         there = marks.in_period(conn, recording.wearer, at_ns, at_ns + 1, kinds=(remark.kind,), undone=True)
         if remark.sample < source.n and all(mark.note != remark.text for mark in there):
             request = {"kind": remark.kind, "wearer": recording.wearer, "at_ns": at_ns, "note": remark.text}
-            marks.perform(conn, request | {"author": "import"}, now_ns)
+            people.perform(conn, request | {"author": "import"}, now_ns)
 
 
 def chunks(record: Record, wearer: str, device: str, boot: int, start_ns: int) -> Iterator[Chunk]:
