@@ -81,7 +81,7 @@ def stored(conn: Connection, wearer: str) -> tuple[queries.Recording, NDArray[np
 
 
 def read_so_far(conn: Connection, recording: queries.Recording) -> tuple[list[tuple[Any, ...]], list[tuple[Any, ...]]]:
-    """Return beats and findings without ids; symptoms are marks of people, not read."""
+    """Return beats and findings without ids."""
     beats = queries.beats(conn, recording, 0, recording.end_sample)
     rows = queries.findings(conn, wearer=recording.wearer)
     names = ("rule", "severity", "state", "start_sample", "end_sample", "start_ns", "end_ns")

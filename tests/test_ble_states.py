@@ -74,6 +74,7 @@ def test_away_and_back(
             await until(lambda: link.state == state and reason in link.reason, 60, state)
             assert state in [event.state for event in link.events]
             assert s.why_away("anna", "strap")["link"] == state
+            await until(lambda: keeper(s).snapshot()["seconds_in"][state] > 0, 30, "time counted")
             have, h10.connect_errors, h10.contact, h10.visible, h10.rssi = len(store.chunks), [], True, True, -60
             if not bluez.plugged:
                 bluez.plug(True)

@@ -148,7 +148,8 @@ class Projector(nn.Module):
         for n, digits in enumerate(self.counts):
             summary = summary + digits((beat & (said.kind[:, :, n] > 0)).sum(dim=1))
         soft = soft + at_end.unsqueeze(-1).to(soft.dtype) * summary.unsqueeze(1)
-        soft = functional.rms_norm(soft, (self.shape.width,)) * self.shape.scale
+        # torch's own rms_norm has no form in ONNX opset 17
+        soft = soft * torch.rsqrt(soft.square().mean(dim=-1, keepdim=True) + 1e-6) * self.shape.scale
         return soft, said, when
 
 
