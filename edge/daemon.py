@@ -104,6 +104,7 @@ class Daemon:
         self._gateway.on_stored = self._stored
         self._recordings: dict[int, tuple[queries.Recording, float]] = {}
         self._contact: dict[tuple[str, str], bool | None] = {}
+        self._assigned: dict[tuple[str, str], float] = {}
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT."""
@@ -383,9 +384,11 @@ class Daemon:
             mine = [recording.id for recording in queries.recordings(conn, wearer)]
         if action == "forget":
             links = self._board.links().get(wearer, {})
-            sending = sorted(device for device, link in links.items() if link != "offline")
+            sending = {device for device, link in links.items() if link != "offline"} | self._just_assigned(wearer)
             if sending:
-                raise BadInputError(f"{', '.join(sending)} of {wearer} still sends: take it off, or assign it first")
+                raise BadInputError(
+                    f"{', '.join(sorted(sending))} of {wearer} still sends: take it off, or assign it first"
+                )
             await asyncio.to_thread(gateway.analyst.forget, mine)
             self._desk.forget(wearer)
             self._board.forget(wearer)
@@ -408,6 +411,7 @@ class Daemon:
                 gateway.analyst.resume()
         elif action == "assign":
             self._board.forget(wearer, request["device"])
+            self._assigned[wearer, request["device"]] = self._clock.monotonic_s()
         self._recordings.clear()
         self._contact.clear()
         gateway.writer.submit(lambda conn: gateway.writer.invalidate())
@@ -415,6 +419,12 @@ class Daemon:
         self._routes = await asyncio.to_thread(self._load_routes)
         await self._ble.reload()
         return done
+
+    def _just_assigned(self, wearer: str) -> set[str]:
+        """Return the devices taken from a wearer so lately that chunks of theirs may still be on the way."""
+        since_s = self._clock.monotonic_s() - self._config.alerts.stale_s
+        self._assigned = {pair: at_s for pair, at_s in self._assigned.items() if at_s > since_s}
+        return {device for name, device in self._assigned if name == wearer}
 
     async def _question(self, request: dict[str, Any]) -> dict[str, Any]:
         now_ns = self._clock.utc_ns()
