@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from edge.assistant.look import Clip, Looker
     from edge.sources.record import Record
 
-MAX_QUESTIONS = 100_000
-_NEEDED = ("db", "record", "start_sample", "end_sample", "label")
 
 LeadOption = Annotated[str | None, typer.Option("--lead", help="Only this lead, by name or index.")]
 FromOption = Annotated[float | None, typer.Option("--from", help="First second.")]
@@ -129,9 +127,10 @@ def _localize_long(looker: Looker, signal: Record, label: str, start_s: float, e
 
 def _localize_file(questions: Path, out: Path | None, lead: str | None) -> None:
     from edge.assistant.look import open_looker
-    from edge.assistant.wording import told
+    from edge.assistant.questions import load_questions
+    from edge.assistant.wording import NAMES, told
 
-    asked = _questions(questions)
+    asked = load_questions(questions, NAMES)
     looker = open_looker()
     answers, last, signal = [], ("", ""), None
     for n, one in enumerate(asked):
@@ -149,27 +148,6 @@ def _localize_file(questions: Path, out: Path | None, lead: str | None) -> None:
         print_json(answers)
     else:
         out.write_text(text + "\n", encoding="utf-8")
-
-
-def _questions(path: Path) -> list[dict[str, Any]]:
-    from edge.assistant.wording import NAMES
-
-    try:
-        asked = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BadInputError(f"questions {path} cannot be read: {error}") from None
-    if not isinstance(asked, list) or len(asked) > MAX_QUESTIONS:
-        raise BadInputError(f"{path} is not a list of at most {MAX_QUESTIONS} questions")
-    for n, one in enumerate(asked):
-        if not isinstance(one, dict) or any(key not in one for key in _NEEDED):
-            raise BadInputError(f"{path}: question {n} needs {', '.join(_NEEDED)}")
-        if one["label"] not in NAMES:
-            raise BadInputError(f"{path}: question {n} asks for {one['label']!r}; known are {', '.join(NAMES)}")
-        if any(not isinstance(one[key], int) for key in ("start_sample", "end_sample")):
-            raise BadInputError(f"{path}: question {n}: start_sample and end_sample must be whole numbers")
-        if any(not isinstance(one[key], str) or ".." in one[key] for key in ("db", "record")):
-            raise BadInputError(f"{path}: question {n}: db and record must be names")
-    return asked
 
 
 def _data_folder() -> Path:

@@ -11,7 +11,6 @@ which is what the gateway has.
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -20,8 +19,9 @@ from typing import Any
 
 import numpy as np
 
+from edge.assistant.questions import NEEDED
+from edge.assistant.questions import load_questions as load
 from edge.encoder.session import Encoder
-from edge.errors import BadInputError
 from edge.rhythm.events import Beat
 from edge.rhythm.rules import Rules
 from export.datasets.reader import digital
@@ -29,26 +29,13 @@ from export.evaluate.reading import read_samples
 
 LABELS = {"PVC": ("type", "V"), "SVPB": ("type", "S"), "LBBB": ("morphology", "LBBB"), "RBBB": ("morphology", "RBBB")}
 """Label of a question → which attribute of a beat must have which value."""
-MAX_QUESTIONS = 100_000
-_NEEDED = ("db", "record", "start_sample", "end_sample", "label", "spans")
 
 Spans = list[tuple[float, float]]
 
 
 def load_questions(path: Path) -> list[dict[str, Any]]:
-    """Read a question file. Raises `BadInputError` if it is none."""
-    try:
-        questions = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BadInputError(f"questions {path} cannot be read: {error}") from None
-    if not isinstance(questions, list) or len(questions) > MAX_QUESTIONS:
-        raise BadInputError(f"{path} is not a list of at most {MAX_QUESTIONS} questions")
-    for n, one in enumerate(questions):
-        if not isinstance(one, dict) or any(key not in one for key in _NEEDED):
-            raise BadInputError(f"{path}: question {n} needs {', '.join(_NEEDED)}")
-        if one["label"] not in LABELS:
-            raise BadInputError(f"{path}: question {n} asks for {one['label']!r}; known are {', '.join(LABELS)}")
-    return questions
+    """Read a question file with its answers. Raises `BadInputError` if it is none."""
+    return load(path, LABELS, (*NEEDED, "spans"))
 
 
 def spans_of(beats: Sequence[Beat], label: str, first: int, end: int, fs_hz: float) -> Spans:
