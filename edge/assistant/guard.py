@@ -23,49 +23,83 @@ STEERING = (
     "for example, how many pauses there were last night."
 )
 
-_RULES = (
+_JUDGED = (
+    r"(?:is|are|was|were) (?!(?:\S+ )*?(?:there|any\w*|some\w*|signal|record\w*|device|gateway|sensor|strap|patch"
+    r"|electrodes?|battery|quality|contact|data|connection|trace)\b)(?:[\w']+ ){1,6}?"
+    r"(?:bad|normal|abnormal|dangerous|serious|severe|harmful|harmless|worrying|concerning|ok|okay|healthy|fine|safe"
+    r"|life[ -]threatening|too (?:many|much|high|low|often)|a lot)"
+    r"(?=\W*$| (?:for|last|today|yesterday|this|at|in|to|or|and|enough|tonight)\b)"
+)
+"""Whether something found is good or bad; of the recording itself that may be asked."""
+_ONE = r"(?:i|we|he|she|they)"
+
+_RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
     (
         EMERGENCY,
-        r"chest (?:pain\w*|pressure|tight\w*|hurt\w*|ache\w*|feels?)|(?:pain|pressure|tightness) in (?:my|his|her|the) "
-        r"(?:chest|arm|jaw)|in (?:my|his|her) chest|heart attack|stroke|"
-        r"(?:can'?t|cannot|can not|hard to|trouble|difficulty|not) breath\w*|short(?:ness)? of breath|faint(?:ed|ing)?|"
-        r"pass(?:ed|ing)? out|black(?:ed|ing)? out|unconscious\w*|collaps\w*|dying|going to die"
-        r"|wants? to die|suicid\w*|"
-        r"kill myself|dizz\w*|light-?headed|palpitations|emergency|ambulance|"
-        r"not (?:respond\w*|waking up)|call (?:a|the|my) doctor|call (?:112|911|999)|"
-        r"(?:i|she|he) (?:(?:am|is|'m) )?(?:feel(?:s|ing)?|(?:do(?:es)?n'?t|do(?:es)? not) feel)|my heart feels|"
-        r"(?:arm|hand|face|leg|jaw|lips?|chest)s? (?:\w+ )?(?:is|are|feels?|aches?|hurts?)|it hurts|"
-        r"too many (?:pills|tablets)|over ?dos(?:e|ed)|sweat\w*|numb(?:ness)?|turning blue|pounding",
+        (
+            r"chest (?:pain\w*|pressure|tight\w*|hurt\w*|ache\w*|feels?)|in (?:my|his|her) chest",
+            r"(?:pain|pressure|tightness) in (?:my|his|her|the) (?:chest|arm|jaw)",
+            r"(?:heav\w*|weight|press\w*|squeez\w*|crush\w*|burn\w*|stabbing|sits?|sitting) (?:\w+ )*?"
+            r"(?:on|in|across|around) (?:my|his|her|the) chest",
+            r"heart attack|stroke|emergency|ambulance|shocked (?:me|him|her)",
+            r"(?:can'?t|cannot|can not|hard to|trouble|difficulty|not|isn'?t|stop(?:s|ped)?|barely|hardly) breath\w*",
+            r"short(?:ness)? of breath|turning blue|palpitations|pounding|sweat\w*|numb(?:ness)?",
+            r"faint(?:ed|ing)?|pass(?:ed|ing)? out|black(?:ed|ing)? out|unconscious\w*|collaps\w*|unresponsive",
+            r"(?:not|\w+n'?t) (?:respond\w*|wak(?:e|ing)(?: up)?)|dizz\w*|light-?headed",
+            r"slurr\w*|droop\w*|seizures?|convuls\w*",
+            r"dying|going to die|wants? to die|suicid\w*|(?:kill|hurt|harm) (?:my|him|her)self|end (?:my|his|her) life",
+            r"(?:\w+n'?t|not) want to (?:live|be alive|go on)",
+            r"(?:call|dial|phone|ring) (?:(?:a|the|my) doctor|112|911|999)|a ?& ?e",
+            r"(?:go|drive|get|taken?|rush\w*) (?:\w+ )*?to (?:the |an? )?(?:hospital|er|emergency|casualty)",
+            r"(?:i|she|he) (?:(?:am|is|'m) )?(?:feel(?:s|ing)?|(?:do(?:es)?n'?t|do(?:es)? not) feel)|my heart feels",
+            r"(?:arm|hand|face|leg|jaw|lips?|chest)s? (?:\w+ )?(?:is|are|feels?|aches?|hurts?)|it hurts",
+            r"too (?:many|much) (?:\w+ )*?(?:pills|tablets|medic\w*)|over ?dos(?:e|ed)",
+        ),
     ),
     (
         MEDICINE,
-        r"dos(?:e|es|age|ing)|\d* ?mg|milligrams?|pills?|tablets?|medic(?:ation|ations|ine|ines)|drugs?|supplements?|"
-        r"beta-? ?blockers?|\w+(?:olol|arone|ainide|xaban|farin)|digoxin|aspirin|ibuprofen|anti-?coagula\w*|"
-        r"blood thinners?|prescri\w*|treat(?:ed|ment|ments)?|therapy|ablation|pacemaker(?! (?:beat|rhythm|complex))\w*|"
-        r"(?:should|can|may|could) i (?:take|stop|skip|increase|reduce|double)|what can i (?:take|do)|"
-        r"helps? against|would .* help|slow my heart down",
+        (
+            r"dos(?:e|es|age|ing)|\d* ?mg|milligrams?|pills?|tablets?|medic(?:ation|ine)s?|drugs?|supplements?",
+            r"beta-? ?blockers?|\w+(?:olol|arone|ainide|xaban|farin)|digoxin|aspirin|ibuprofen|anti-?coagula\w*",
+            r"blood thinners?|prescri\w*|treat(?:ed|ment|ments)?|therapy|ablation",
+            r"pacemaker(?! (?:beat|rhythm|complex))\w*",
+            rf"(?:should|can|may|could|must) {_ONE} (?:take|stop|skip|increase|reduce|double|halve)",
+            r"what can i (?:take|do)",
+            r"(?:ok|okay|safe|fine|alright) to (?:take|stop|skip|double|halve|mix|combine)|(?:stop|skip|forgot) taking",
+            r"helps? against|would .* help|slow my heart down",
+        ),
     ),
     (
         DIAGNOSIS,
-        r"diagnos\w*|what(?:'s| is) wrong|am i (?:sick|ill|ok|okay|healthy|fine|at risk|in danger|going to \w+)|"
-        r"(?:is|was) (?:my (?:heart|ecg|ekg|pulse|rhythm|heart rate)|it|this|that|everything) (?:ok|okay|healthy|fine|"
-        r"normal|dangerous|serious|safe|bad|damaged|worrying)|going to be (?:ok|okay|fine|well)"
-        r"|too \w+ for (?:me|him|her)|"
-        r"should i (?:be (?:worried|concerned)|worry|see|go|exercise|drive)|"
-        r"can i (?:go|run|jog|exercise|drive|swim|fly|play|travel)|do i need|will (?:i|he|she)\b.*|i live|"
-        r"(?:at |my )?risks?(?: of .*)?|prognosis|life expectancy|what caus(?:es|ed)|why (?:do|did|is|am|does|was) .*|"
-        r"(?:heart|cardiac) (?:disease|condition|failure)|syndrome|how (?:dangerous|serious|bad)|"
-        r"results? mean|sudden death",
+        (
+            r"diagnos\w*|what(?:'s| is) wrong|results? mean|syndrome|prognosis|life expectancy|sudden death",
+            r"i live|to live",
+            r"am i (?:sick|ill|ok|okay|healthy|fine|at risk|in danger|going to \w+)|going to be (?:ok|okay|fine|well)",
+            r"(?:is|was) (?:my (?:heart|ecg|ekg|pulse|rhythm|heart rate)|it|this|that|everything) (?:ok|okay|"
+            r"healthy|fine|normal|dangerous|serious|safe|bad|damaged|worrying)|too \w+ for (?:me|him|her)",
+            _JUDGED,
+            r"(?:does|do|is) (?:this|that|it|these|those) look(?:s|ing)? (?:like (?!the|th[ai]|it\b)|ok|normal|bad)\w*",
+            r"should i (?:be (?:worried|concerned)|worry|see|go|exercise|drive)|do i need|will (?:i|he|she)\b.*",
+            rf"(?:can|may|should|must) {_ONE} (?:still )?(?:go|run|jog|exercise|drive|swim|fly|play|travel|drink|eat"
+            r"|smoke|work|lift|climb)",
+            r"(?:at |my )?risks?(?: of .*)?|how (?:dangerous|serious|bad)",
+            r"what(?:'s| is| was)? caus(?:es|ed|ing)|why (?:do|did|is|am|does|was) .*",
+            r"(?:heart|cardiac) (?:disease|condition|failure)|arter(?:y|ies)|blood clots?|angina|valves?",
+        ),
     ),
     (
         STEERING,
-        r"ignore (?:all|any|every|the|previous)\b.*|you are (?:now|a)|pretend|repeat after|"
-        r"(?:answer|reply|respond) (?:with|only|exactly|to everything)|you answer|"
-        r"(?:you )?(?:must|should) (?:always )?(?:answer|say)|say (?:that|exactly|the following)|say \W.*|"
-        r"(?:system )?prompt|instructions?|(?:delete|erase|remove|drop|overwrite) (?:all|every|the|table"
-        r"|my)|mark .* as|"
-        r"(?:switch|turn) (?:off|on)|disable|passwords?|rm -\w+|drop table|translate|role ?play|play a game|dan mode|"
-        r"from now on|multiply|system: .*|assistant: .*|user: .*|always answer",
+        (
+            r"(?:ignore|forget|disregard) (?:all|any|every\w*|the|your|previous|what)\b.*|from now on|always answer",
+            r"you are (?:now|a)|pretend|role ?play|play a game|dan mode|repeat after|translate|multiply",
+            r"(?:answer|reply|respond) (?:with|only|exactly|to everything)|you answer",
+            r"(?:must|should|have to|need to) (?:always )?(?:answer|say|tell|state|confirm|claim|write)|tell me that",
+            r"say (?:that|exactly|the following)|say \W.*|(?:system )?prompt|instructions?",
+            r"(?:system|assistant|user): .*",
+            r"(?:write|compose|sing|tell) (?:me )?(?:an? )?(?:poem|story|joke|song|rap|essay|letter|haiku|code)",
+            r"(?:delete|erase|remove|drop|overwrite) (?:all|every|the|table|my)|mark .* as|(?:switch|turn) (?:off|on)",
+            r"disable|passwords?|rm -\w+|drop table",
+        ),
     ),
 )
 _SYNTAX = re.compile(r"<\||\|>|\{\s*[\"\w]|/etc/|';|--\s*$|^\s*(?:A|Q|SYSTEM):|(?:%[a-z]){2}")
@@ -74,7 +108,7 @@ _SYNTAX = re.compile(r"<\||\|>|\{\s*[\"\w]|/etc/|';|--\s*$|^\s*(?:A|Q|SYSTEM):|(
 
 def fixed_answer(question: str) -> str | None:
     """Return the fixed answer a question gets, the most urgent one first; None if it may be planned."""
-    for answer, pattern in _RULES:
-        if re.search(rf"(?<!\w)(?:{pattern})(?!\w)", question, re.IGNORECASE):
+    for answer, patterns in _RULES:
+        if re.search(rf"(?<!\w)(?:{'|'.join(patterns)})(?!\w)", question, re.IGNORECASE):
             return answer
     return STEERING if _SYNTAX.search(question) else None
