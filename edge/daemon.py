@@ -40,7 +40,7 @@ from edge.reload import take_over
 from edge.rhythm.events import Current
 from edge.sources.ble.source import BleSource
 from edge.sources.mqtt import MqttSource
-from edge.storage import Storage
+from edge.storage import Storage, make_way
 from edge.store import marks, outbox, queries, questions, tables
 from edge.store.findings import Change
 from edge.store.health import write_health
@@ -72,6 +72,7 @@ class Daemon:
         self._tick_now = asyncio.Event()
         self._pending = 0
         self._tasks: set[asyncio.Task[None]] = set()
+        make_way(state)
         self._gateway = Gateway(state, config, self._clock)
         self._reanalysis = Reanalysis(self._gateway)
         self._board = Board(config, self._clock, wake=self._wake, silenced=lambda wearer: self._desk.silenced(wearer))

@@ -3,7 +3,8 @@
 | state | when | what happens |
 |---|---|---|
 | ok | room enough | what is past its age goes, in slices between which chunks are committed |
-| degraded | less than `min_free_mb` free, or the database above `max_mb` | the oldest signal, then embeddings, go |
+| degraded | less than `min_free_mb` free, or the database above `max_mb` | the oldest signal, then embeddings, go; \
+what the database has to spare is given back |
 | failing | the disk is full, or read-only | the reserve file is given up, and room made with it; what is not kept is \
 not acknowledged: broker and wearable keep it |
 
@@ -47,6 +48,9 @@ CLOCK_STEP_S = 600.0
 HOLD_S = 86_400.0
 """After the wall clock moved by more than `CLOCK_STEP_S` nothing goes by age for so long: it may be wrong."""
 
+START_MB = 8
+"""Opening the database takes so much at most: the index of its log, and what is written first."""
+
 State = Literal["ok", "degraded", "failing"]
 T = TypeVar("T")
 
@@ -65,6 +69,14 @@ class Disk:
     """Bytes of the database with something in them."""
     spare: int
     """Bytes of the database to be used again."""
+
+
+def make_way(state: Path) -> None:
+    """Give up the reserve if the disk has no room left to open the database."""
+    path = state / RESERVE
+    if path.exists() and _free_bytes(state) < START_MB * MB:
+        path.unlink()
+        log.warning("the disk is full: the reserve is given up so that the gateway can start")
 
 
 class Storage:
@@ -90,6 +102,8 @@ class Storage:
     def snapshot(self) -> dict[str, Any]:
         """Return state, reason and figures for `status`."""
         state, reason = self._verdict
+        if self._writer.trouble and state != "failing":  # newer than the last look
+            state, reason = "failing", self._writer.trouble
         return {
             "state": state,
             "reason": reason,
@@ -116,6 +130,8 @@ class Storage:
         if self._writer.damage:
             mark_damaged(self._state, self._writer.damage)
             raise DamagedError(f"{self._writer.damage}: the next start moves it aside and restores it")
+        now_s = self._clock.monotonic_s()
+        self._note_clock(now_s)
         is_full = "full" in self._writer.trouble
         if is_full:
             self._give_up_reserve()
@@ -124,9 +140,11 @@ class Storage:
         if missing > 0 or is_full:
             await self._make_room(missing, is_full)
             return
+        if self._is_short:
+            self._say("degraded", f"{self._shortage()}: what the database has to spare is given back")
+            await self._do(retention.vacuum)
+            return
         self._take_reserve()
-        now_s = self._clock.monotonic_s()
-        self._note_clock(now_s)
         is_due = self._swept_s is None or now_s - self._swept_s >= SWEEP_S
         if is_due and now_s >= self._hold_until_s and await self._sweep():
             self._swept_s = now_s
@@ -150,26 +168,31 @@ class Storage:
     async def _make_room(self, missing: int, is_full: bool) -> None:
         """Let the oldest go until `missing` bytes are spare, or nothing more may go."""
         before_ns = self._clock.utc_ns() - round(self.limits.keep_hours * 3600e9)
-        why = "the disk is full" if is_full else f"{self._disk.free // MB} MB free of {self.limits.min_free_mb} wanted"
+        why = "the disk is full" if is_full else self._shortage()
         if self.limits.max_mb is not None and self._disk.used > self.limits.max_mb * MB:
             why = f"the database has {self._disk.used // MB} MB of {self.limits.max_mb} allowed"
-        self._say("failing" if is_full else "degraded", f"{why}: the oldest signal goes")
         wanted = self._disk.spare + max(missing, 4 * MB if is_full else 0)
         for _ in range(SLICES_AT_ONCE):
             if (await self._do(retention.usage)).free >= wanted:
                 break
-            if await self._expire("raw_blocks", retention.expire_raw, before_ns):
-                continue
-            if await self._expire("embeddings", retention.expire_embeddings, before_ns):
-                continue
-            self._say(
-                "failing",
-                f"{why}, and nothing more may go (retention.keep_hours = {self.limits.keep_hours:g}): free the disk, "
-                "or lower keep_hours or min_free_mb",
-            )
-            return
-        if self._disk.free < self.limits.min_free_mb * MB:  # others need the room, too
+            gone = await self._expire("raw_blocks", retention.expire_raw, before_ns)
+            if not gone and not await self._expire("embeddings", retention.expire_embeddings, before_ns):
+                self._say(
+                    "failing",
+                    f"{why}, and nothing more may go (retention.keep_hours = {self.limits.keep_hours:g}): free the "
+                    "disk, or lower keep_hours or min_free_mb",
+                )
+                return
+            self._say("failing" if is_full else "degraded", f"{why}: the oldest signal goes")
+        if self._is_short:  # others need the room, too
             await self._do(retention.vacuum)
+
+    @property
+    def _is_short(self) -> bool:
+        return self._disk.free < self.limits.min_free_mb * MB
+
+    def _shortage(self) -> str:
+        return f"{self._disk.free // MB} MB free of {self.limits.min_free_mb} wanted"
 
     async def _sweep(self) -> bool:
         """Let go what is past its age; False when there is more than fits between two looks."""

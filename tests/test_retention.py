@@ -11,7 +11,7 @@ from sqlalchemy import Connection, func, insert, select
 from edge.encoder.windows import hop_of
 from edge.rhythm.events import Finding, TrendMinute, finding_id
 from edge.store import findings, queries, retention, tables
-from edge.store.database import FILE_NAME, open_readonly
+from edge.store.database import FILE_NAME, PAGE_SIZE, open_readonly
 from edge.store.findings import Checkpoint, Passage, Told
 from edge.store.recordings import create_recording, ensure_wearer
 from edge.store.waveform import read, write
@@ -243,6 +243,8 @@ def test_deleting_makes_room_in_the_file_and_on_the_disk(writer: Writer, tmp_pat
     freed = writer.submit(retention.usage).result()
     assert freed.free > 0.2 * full.used
     assert freed.used + freed.free == pytest.approx(full.used + full.free, rel=0.02)
+    pages = freed.free // PAGE_SIZE
+    assert writer.submit(retention.vacuum).result() == max(pages - retention.VACUUM_PAGES, 0) < pages
     while writer.submit(retention.vacuum).result():
         pass
     after = writer.submit(retention.usage).result()

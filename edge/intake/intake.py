@@ -21,6 +21,8 @@ from edge.store.writer import Writer, WriterBusyError
 
 BUSY_RETRY_S = 0.1
 STORE_RETRY_S = 1.0
+COMPLAIN_S = 60.0
+"""The same refusal of the store is logged once in so long: hundreds of chunks may be waiting."""
 FORGET_S = 3600.0
 """A stream this long quiet is dropped from memory; the database keeps it."""
 
@@ -58,6 +60,7 @@ class Intake:
         self._frontiers: dict[tuple[str, str], tuple[int, int]] = {}
         self._streams: dict[tuple[str, str], Stream] = {}
         self._generation = -1
+        self._refused: tuple[str, float] | None = None
 
     async def accept(self, delivery: Delivery) -> None:
         """Keep a chunk and return after the commit, or wait while too many are in flight or the disk is full.
@@ -134,12 +137,18 @@ class Intake:
                 await asyncio.sleep(BUSY_RETRY_S)
             except StoreError as error:
                 self.counters["store_retry"] += 1
-                log.warning("store refuses, trying again", error=str(error), every_s=STORE_RETRY_S)
+                self._complain(str(error))
                 await asyncio.sleep(STORE_RETRY_S)
         self.counters.update(outcome.counts)
         self._frontiers.update(outcome.frontiers)
         for stored in outcome.stored.values():
             self._on_stored(stored)
+
+    def _complain(self, refusal: str) -> None:
+        now_s = self._clock.monotonic_s()
+        if self._refused is None or self._refused[0] != refusal or now_s - self._refused[1] >= COMPLAIN_S:
+            self._refused = (refusal, now_s)
+            log.warning("store refuses, trying again", error=refusal, every_s=STORE_RETRY_S)
 
     def _store(
         self, chunk: Chunk, received_ns: int, timezone: str, now_s: float, conn: Connection, outcome: Outcome

@@ -20,6 +20,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Table, delete, or_, select, tuple_
@@ -62,10 +63,18 @@ def usage(conn: Connection) -> Usage:
 
 
 def vacuum(conn: Connection) -> int:
-    """Give free pages back to the disk; return how many are left."""
+    """Give `VACUUM_PAGES` free pages back to the disk; return how many are left.
+
+    The file shrinks at the next checkpoint.
+    """
     driver = conn.connection.driver_connection
     assert driver is not None
-    driver.execute(f"PRAGMA incremental_vacuum({VACUUM_PAGES})").fetchall()  # a page goes with each step
+    for _ in range(min(VACUUM_PAGES, _free_pages(conn))):
+        driver.execute("PRAGMA incremental_vacuum(1)").fetchall()  # Python stops at the first page
+    return _free_pages(conn)
+
+
+def _free_pages(conn: Connection) -> int:
     return int(conn.exec_driver_sql("PRAGMA freelist_count").scalar_one())
 
 
@@ -239,13 +248,12 @@ def _may_go_until(conn: Connection, recording: Recording, before_ns: int) -> int
 
 def _sample_at(recording: Recording, utc_ns: int) -> int:
     """Return the sample taken at a UTC, judged by the newest segment of its clock that began before it."""
-    starts = [ns for _, ns in recording.segments]
-    monotone = [max(starts[: i + 1]) for i in range(len(starts))]
+    monotone = list(accumulate((segment.utc_ns for segment in recording.segments), max))
     at = max(bisect_right(monotone, utc_ns) - 1, 0)
-    index0, ns = recording.segments[at]
-    sample = index0 + int((utc_ns - ns) * recording.fs_hz // NS)
+    index0, ns, rate_hz = recording.segments[at]
+    sample = index0 + int((utc_ns - ns) * rate_hz // NS)
     if at + 1 < len(recording.segments):
-        sample = min(sample, recording.segments[at + 1][0])
+        sample = min(sample, recording.segments[at + 1].index0)
     return min(max(sample, 0), recording.end_sample)
 
 
