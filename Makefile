@@ -4,8 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 # onnxruntime and onnxruntime-gpu write the same files: one or the other
 EP := $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
-# llama.cpp is compiled on the first install; its vision part and TLS are not used
-export CMAKE_ARGS ?= -DLLAVA_BUILD=OFF -DLLAMA_OPENSSL=OFF
+# llama.cpp is compiled on the first install; its vision part and TLS are not used. Its AMX kernels end in a segmentation
+# fault on virtual machines (ggml-org/llama.cpp issue 20824), and only where they are compiled in
+NO_AMX := $(shell grep -qs amx_tile /proc/cpuinfo && echo -mno-amx-tile -mno-amx-int8 -mno-amx-bf16)
+export CMAKE_ARGS ?= -DLLAVA_BUILD=OFF -DLLAMA_OPENSSL=OFF $(if $(NO_AMX),'-DCMAKE_C_FLAGS=$(NO_AMX)' '-DCMAKE_CXX_FLAGS=$(NO_AMX)')
+# GCC before 12.4 and 13.3 (PR target/114098) breaks what llama.cpp does with AMX: the first token would crash
+AMX := $(shell $(CXX) -march=native -dM -E -x c++ /dev/null 2>/dev/null | grep -q __AMX_TILE__ && echo amx)
+export CFLAGS += $(AMX:amx=-mno-amx-tile -mno-amx-int8 -mno-amx-bf16)
+export CXXFLAGS += $(AMX:amx=-mno-amx-tile -mno-amx-int8 -mno-amx-bf16)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export OMP_WAIT_POLICY ?= PASSIVE
 # ONNX Runtime reports to its maker unless told not to; nothing leaves this machine
