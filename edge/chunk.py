@@ -24,7 +24,8 @@ FS_RANGE_HZ = (50.0, 2000.0)
 
 @dataclass(frozen=True, slots=True)
 class ClockReading:
-    """What a source has measured of a device's clock. Kept with the clock segment; never used to place a sample."""
+    """What a source has measured of a device's clock. Kept with the clock segment that begins here; never used to place
+    a sample, only to tell when it was taken."""
 
     stamp_ns: int | None
     """The device's own stamp at the first sample, raw; None if it sends none."""
@@ -32,6 +33,11 @@ class ClockReading:
     """Samples per second of device time."""
     drift_ppm: float | None
     """How much faster host time passes than device time."""
+
+
+def utc_rate_hz(fs_hz: float, rate_hz: float | None, drift_ppm: float | None) -> float:
+    """Return the samples per second of UTC of a clock segment; what was not measured is nominal."""
+    return (rate_hz or fs_hz) / (1 + (drift_ppm or 0.0) * 1e-6)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from sqlalchemy import Row, select
 from edge.chunk import MISSING, Chunk, Delivery
 from edge.intake import Intake, IntakeLimits
 from edge.sources.ble.anchor import Anchor
+from edge.sources.ble.clockmap import ClockMap
 from edge.sources.ble.frame import Frame
 from edge.sources.ble.placer import Piece, Placer
 from edge.sources.stream import Stream
@@ -72,11 +73,12 @@ def worst_ms(drift_ppm: float, hours: float, seed: int) -> dict[str, float]:
         errors.append((true_s, (piece.utc_ns - truth_ns) / 1e6, (chunk.utc_ns - truth_ns) / 1e6))
     assert placer.counters["lost_samples"] == placer.counters["clock_jumps"] == 0
     assert placer.rate_hz == pytest.approx(FS_HZ, rel=1e-6)
-    assert anchor.anchors < hours * (60 + 6) + 121
+    assert anchor.anchors < 60 + 6 * hours
     at_s, mapped, told = np.array(errors).T
     found = {
         "mapping": float(np.abs(mapped[at_s > 60]).max()),
         "as told": float(np.abs(told[at_s > 60]).max()),
+        "after 2 min": float(np.abs(told[at_s > 120]).max()),
         "after 5 min": float(np.abs(told[at_s > 300]).max()),
         "drift": placer.drift_ppm - drift_ppm,
         "anchors": anchor.anchors,
@@ -89,22 +91,55 @@ def worst_ms(drift_ppm: float, hours: float, seed: int) -> dict[str, float]:
 def test_utc_within_10_ms_over_a_day(drift_ppm: float, hours: float) -> None:
     found = worst_ms(drift_ppm, hours, 1)
     assert found["mapping"] < 10
-    assert found["as told"] < 12
-    assert found["after 5 min"] < 10
-    assert abs(found["drift"]) < 5
+    assert found["as told"] < 10
+    assert found["after 5 min"] < 4
+    assert abs(found["drift"]) < 2
 
 
 def test_utc_of_many_straps() -> None:
-    """Random straps: 0-150 ms of jitter and 107 notifications leave no more to know at the end of the first minute."""
+    """Random straps: what 107 notifications with 0-150 ms of jitter leave open, the second minute settles."""
     rng = np.random.default_rng(11)
-    found = [worst_ms(float(rng.uniform(20, 200) * rng.choice((-1, 1))), 0.2, seed) for seed in range(40)]
-    assert np.mean([f["mapping"] < 10 for f in found]) >= 0.9
-    assert max(f["mapping"] for f in found) < 15
-    assert max(f["after 5 min"] for f in found) < 10
+    found = [worst_ms(float(rng.uniform(20, 200) * rng.choice((-1, 1))), 0.15, seed) for seed in range(40)]
+    assert sum(f["as told"] >= 10 for f in found) <= 1
+    assert max(f["as told"] for f in found) < 15
+    assert max(f["after 2 min"] for f in found) < 8
+    assert max(f["after 5 min"] for f in found) < 4
+
+
+@pytest.mark.parametrize("law", ["exponential", "triangular", "radio"])
+def test_other_laws_of_lateness(law: str) -> None:
+    """Nothing in the map knows that the lateness of the other tests is uniform."""
+    rng = np.random.default_rng(17)
+    n = 600 * 2
+    late_s = {
+        "exponential": rng.exponential(0.03, n),
+        "triangular": rng.triangular(0.0, 0.0, 0.15, n),
+        "radio": rng.uniform(0, 0.05, n) + (rng.random(n) < 0.1) * rng.exponential(0.1, n),
+    }[law]
+    clocks = ClockMap()
+    for i, late in enumerate(late_s.tolist()):
+        device_s = i / 2
+        true_s = device_s * (1 + 120e-6)
+        clocks.observe(round(device_s * 1e9), true_s + late)
+        if device_s > 60:
+            assert abs(clocks.host_s(round(device_s * 1e9)) - true_s) < 0.01
+    assert abs(clocks.drift_ppm - 120) < 5
+
+
+def test_a_clock_that_starts_anew_keeps_its_crystal() -> None:
+    """The drift of the last run is what the first minute of the next one begins with."""
+    rng = np.random.default_rng(19)
+    first = ClockMap()
+    for i, late in enumerate(rng.uniform(0, 0.15, 1200).tolist()):
+        first.observe(round(i / 2 * 1e9), i / 2 * (1 + 150e-6) + late)
+    again = ClockMap(before=first)
+    again.observe(0, 1000.0)
+    assert abs(again.drift_ppm - 150) < 5
+    assert abs(ClockMap(before=again).drift_ppm) < 5, "an instant of a run says nothing"
 
 
 def test_a_wrong_nominal_rate_does_not_flood_the_store() -> None:
-    """470 ppm between 130.061 and 130 Hz: a segment a minute, UTC within 20 ms (but for one minute when it settles)."""
+    """470 ppm between 130.061 and 130 Hz are measured, not corrected again and again."""
     clock = SimClock()
     placer, anchor = Placer(FS_HZ, clock, stamped=True), Anchor(STREAM)
     errors = []
@@ -115,9 +150,8 @@ def test_a_wrong_nominal_rate_does_not_flood_the_store() -> None:
         assert piece.index == (number - 1) * N
         chunk = anchor.chunk(piece)
         errors.append((chunk.utc_ns or 0) - UTC0_NS - (number - 1) * N / 130.061 * 1e9)
-    assert np.abs(errors).max() < 40e6
-    assert np.abs(errors[15 * 60 * 130 // N :]).max() < 20e6
-    assert anchor.anchors < 3 * 66 + 121
+    assert np.abs(errors).max() < 5e6
+    assert anchor.anchors < 20
 
 
 def test_true_rate_is_measured() -> None:

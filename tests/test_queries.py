@@ -54,7 +54,7 @@ def _recording(fs_hz: float, segments: tuple[tuple[int, int], ...], end_sample: 
         start_ns=segments[0][1],
         end_sample=end_sample,
         last_received_ns=0,
-        segments=segments,
+        segments=tuple(queries.ClockSegment(*segment, fs_hz) for segment in segments),
     )
 
 
@@ -160,7 +160,9 @@ def test_two_devices_at_once_cover_time_once(tmp_path: Path) -> None:
 
 
 def test_a_recording_without_segments_counts_from_its_start(conn: Connection) -> None:
-    recording = replace(queries.recordings(conn, "ann")[0], segments=((0, utc_ns(ANN_START)),))
+    recording = replace(
+        queries.recordings(conn, "ann")[0], segments=(queries.ClockSegment(0, utc_ns(ANN_START), 250.0),)
+    )
     assert recording.to_utc_ns(250) == utc_ns(ANN_START) + NS
     with pytest.raises(BadInputError, match="no recording"):
         queries.find_recording(conn, 12345)

@@ -76,8 +76,8 @@ def stretches(conn: Connection, wearer: str, start_ns: int, end_ns: int) -> list
 def _jumps(recording: queries.Recording) -> list[int]:
     """Return the samples before which the clock jumps by more than `CLOCK_JUMP_S` against the run it is in."""
     borders: list[int] = []
-    base0, base_ns = recording.segments[0]
-    for index0, utc_ns in recording.segments[1:]:
+    base0, base_ns, _ = recording.segments[0]
+    for index0, utc_ns, _ in recording.segments[1:]:
         expected_ns = base_ns + round((index0 - base0) * NS / recording.fs_hz)
         if abs(utc_ns - expected_ns) > CLOCK_JUMP_S * NS:
             borders.append(index0)
@@ -122,7 +122,7 @@ def notes(conn: Connection, stretch: Stretch, hide: Disguise) -> list[Note]:
         words = " ".join(hide.text(mark.note).split())
         if 0 <= sample < stretch.n and (kind == "symptom" or words):
             found.append(Note(sample, 0, kind, words))
-    for index0, utc_ns in recording.segments:
+    for index0, utc_ns, _ in recording.segments:
         if first < index0 < last:
             shift_s = (utc_ns - stretch.start_ns - round((index0 - first) * NS / recording.fs_hz)) / NS
             if abs(shift_s) >= 0.0005:

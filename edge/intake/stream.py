@@ -116,7 +116,6 @@ class Stream:
             length = block_len(timeline.fs_hz)
             until = timeline.end if whole else timeline.end // length * length
             if until > timeline.compacted or timeline.late:
-                timeline.save_measured(conn)
                 compact(conn, timeline.id, max(until, timeline.compacted))
                 timeline.compacted = max(until, timeline.compacted)
                 timeline.late = False

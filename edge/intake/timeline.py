@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, case, delete, insert, select, update
 
-from edge.chunk import ClockReading
+from edge.chunk import ClockReading, utc_rate_hz
 from edge.intake.outcome import IntakeLimits, Outcome
 from edge.store import tables
 from edge.store.recordings import free_key
@@ -55,6 +55,10 @@ class Segment:
     rate_hz: float | None = None
     drift_ppm: float | None = None
 
+    def utc_at(self, sample: float, fs_hz: float) -> int:
+        """Return the UTC of a sample of the recording, whose nominal rate is `fs_hz`."""
+        return self.utc_ns + round((sample - self.index0) * 1e9 / utc_rate_hz(fs_hz, self.rate_hz, self.drift_ppm))
+
 
 @dataclass(frozen=True, slots=True)
 class Insertion:
@@ -80,8 +84,6 @@ class Timeline:
         """Late samples wait in the inbox."""
         self._limits = limits
         self._rate: tuple[int, int] | None = None
-        self._measured = False
-        """Whether rate or drift of the newest segment are not written yet."""
 
     def load(self, conn: Connection) -> None:
         """Read the newest clock segment."""
@@ -112,25 +114,13 @@ class Timeline:
         if segment is None or segment.boot != piece.boot:
             self._rate = None
         if anchor:
-            self.save_measured(conn)
-            stamp_ns = None if piece.clock is None else piece.clock.stamp_ns
-            self._add_segment(conn, Segment(start, piece.boot, piece.device_time_ns, utc_ns, source, stamp_ns))
-        self._measure(piece.clock)
+            measured = asdict(piece.clock) if piece.clock is not None else {}
+            self._add_segment(conn, Segment(start, piece.boot, piece.device_time_ns, utc_ns, source, **measured))
         if start > self.end:
             add_interval(conn, tables.gap, self.id, self.end, start)
             outcome.counts["gap"] += 1
         self.end = start + piece.n
         return start
-
-    def save_measured(self, conn: Connection) -> None:
-        """Write down the rate and drift of the newest segment, if they were measured anew."""
-        segment = self.segment
-        if segment is None or not self._measured:
-            return
-        self._measured = False
-        rows = tables.clock_segment
-        mine = (rows.c.recording_id == self.id) & (rows.c.index0 == segment.index0)
-        conn.execute(update(rows).where(mine).values(rate_hz=segment.rate_hz, drift_ppm=segment.drift_ppm))
 
     def find_room(self, conn: Connection, piece: Piece) -> Insertion | None:
         """Return where in decided gaps a late `piece` belongs by its stamp; None if its boot has no segment here."""
@@ -180,19 +170,13 @@ class Timeline:
         if at.spans == ((at.start, at.start + piece.n),):
             self._extend_first_segment(conn, piece, at.start)
 
-    def _measure(self, clock: ClockReading | None) -> None:
-        segment = self.segment
-        if clock is None or segment is None or (clock.rate_hz, clock.drift_ppm) == (segment.rate_hz, segment.drift_ppm):
-            return
-        segment.rate_hz, segment.drift_ppm, self._measured = clock.rate_hz, clock.drift_ppm, True
-
     def _continue(self, segment: Segment, piece: Piece, follows: bool, outcome: Outcome) -> tuple[int, bool, int, str]:
         """Place a chunk of the boot placed last: (start, whether a new anchor is due, its UTC, the UTC's source)."""
         elapsed_ns = piece.device_time_ns - segment.device_time_ns
         off = elapsed_ns * self.fs_hz / 1e9 - (self.end - segment.index0)
         self._judge_rate(piece, off, follows, outcome)
         start, anchor = self.end, False
-        expected_ns = segment.utc_ns + elapsed_ns
+        expected_ns = segment.utc_at(segment.index0 + elapsed_ns * self.fs_hz / 1e9, self.fs_hz)
         if abs(off) <= CONTIGUOUS_SAMPLES:
             anchor = abs(off) > ANCHOR_SAMPLES
         elif 0 < off <= self._limits.max_gap_s * self.fs_hz:
@@ -203,7 +187,7 @@ class Timeline:
             if piece.utc_ns is not None and segment.utc_source == "sender":
                 ahead = self._ahead_by_utc(segment, piece.utc_ns)
                 start = self.end + (self._capped(ahead, outcome) if ahead > CONTIGUOUS_SAMPLES else 0)
-            expected_ns = segment.utc_ns + self._ns(start - segment.index0)
+            expected_ns = segment.utc_at(start, self.fs_hz)
         if piece.utc_ns is not None:
             if segment.utc_source != "sender" or abs(piece.utc_ns - expected_ns) > UTC_STEP_S * 1e9:
                 outcome.counts["utc_jump"] += 1
@@ -216,7 +200,7 @@ class Timeline:
 
     def _ahead_by_utc(self, segment: Segment, utc_ns: int) -> float:
         """Return how many samples after the end of the recording `utc_ns` is."""
-        return (utc_ns - segment.utc_ns) * self.fs_hz / 1e9 - (self.end - segment.index0)
+        return (utc_ns - segment.utc_at(self.end, self.fs_hz)) * self.fs_hz / 1e9
 
     def _capped(self, ahead: float, outcome: Outcome) -> int:
         """Return a gap's length in samples: a clock that was years off must not make years of gap."""

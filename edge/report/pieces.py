@@ -74,7 +74,7 @@ def _between_holes(conn: Connection, recording: queries.Recording, first: int, l
     parts.append((at, last))
     cut = []
     for a, b in parts:
-        borders = [a, *(i for i, _ in recording.segments[1:] if a < i < b), b]
+        borders = [a, *(s.index0 for s in recording.segments[1:] if a < s.index0 < b), b]
         cut += [(x, y) for x, y in pairwise(borders) if x < y]
     return cut
 

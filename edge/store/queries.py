@@ -12,12 +12,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, Connection, RowMapping, Select, func, select
 
+from edge.chunk import utc_rate_hz
 from edge.errors import BadInputError
 from edge.store import tables
 from edge.store.beats import BEAT_DTYPE, unpack_beats
@@ -41,6 +42,23 @@ class Wearer:
     timezone: str
 
 
+class ClockSegment(NamedTuple):
+    """From sample `index0` on, sample i was taken at `utc_ns` + (i - `index0`) / `rate_hz`."""
+
+    index0: int
+    utc_ns: int
+    rate_hz: float
+    """Samples per second of UTC; the nominal rate where the source measures none."""
+
+    def utc_at(self, sample: int) -> int:
+        return self.utc_ns + round((sample - self.index0) * NS / self.rate_hz)
+
+    def sample_at(self, utc_ns: int) -> int:
+        """Return the first sample taken at `utc_ns` or later."""
+        # `utc_at` rounds to 1 ns: a sample that close to the border counts as lying on it
+        return self.index0 + math.ceil((utc_ns - self.utc_ns - 1) * Fraction(self.rate_hz) / NS)
+
+
 @dataclass(frozen=True, slots=True)
 class Recording:
     """One device on one wearer, and where its samples lie in UTC."""
@@ -56,14 +74,12 @@ class Recording:
     start_ns: int
     end_sample: int
     last_received_ns: int
-    segments: tuple[tuple[int, int], ...]
-    """(first sample, its UTC), ascending; the first one also holds for samples before it."""
+    segments: tuple[ClockSegment, ...]
+    """Ascending; the first one also holds for samples before it."""
 
     def to_utc_ns(self, sample: int) -> int:
         """Return the UTC of a sample index (any index: the mapping continues at both ends)."""
-        at = max(bisect_right(self.segments, sample, key=lambda s: s[0]) - 1, 0)
-        index0, utc_ns = self.segments[at]
-        return utc_ns + round((sample - index0) * NS / self.fs_hz)
+        return self._segment_at(sample).utc_at(sample)
 
     def sample_spans(self, start_ns: int, end_ns: int) -> list[tuple[int, int]]:
         """Return the stored sample spans [first, last) that were taken within [start_ns, end_ns).
@@ -72,11 +88,11 @@ class Recording:
         set back inside it.
         """
         spans: list[tuple[int, int]] = []
-        for n, (index0, utc_ns) in enumerate(self.segments):
-            low = 0 if n == 0 else index0
-            high = min(self.segments[n + 1][0] if n + 1 < len(self.segments) else self.end_sample, self.end_sample)
-            first = max(index0 + self._samples_before(start_ns - utc_ns), low)
-            last = min(index0 + self._samples_before(end_ns - utc_ns), high)
+        for n, segment in enumerate(self.segments):
+            low = 0 if n == 0 else segment.index0
+            high = min(self.segments[n + 1].index0 if n + 1 < len(self.segments) else self.end_sample, self.end_sample)
+            first = max(segment.sample_at(start_ns), low)
+            last = min(segment.sample_at(end_ns), high)
             if first < last:
                 if spans and spans[-1][1] == first:
                     spans[-1] = (spans[-1][0], last)
@@ -84,9 +100,13 @@ class Recording:
                     spans.append((first, last))
         return spans
 
-    def _samples_before(self, ns: int) -> int:
-        # `to_utc_ns` rounds to 1 ns: a sample that close to the border counts as lying on it
-        return math.ceil((ns - 1) * Fraction(self.fs_hz) / NS)
+    def utc_spans(self, first: int, last: int) -> list[tuple[int, int]]:
+        """Return the samples [first, last) in UTC, cut where a clock segment begins."""
+        cuts = [first, *(s.index0 for s in self.segments[1:] if first < s.index0 < last), last]
+        return [(self.to_utc_ns(a), self._segment_at(a).utc_at(b)) for a, b in pairwise(cuts)]
+
+    def _segment_at(self, sample: int) -> ClockSegment:
+        return self.segments[max(bisect_right(self.segments, sample, key=lambda s: s.index0) - 1, 0)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,24 +184,26 @@ def find_recording(conn: Connection, recording_id: int) -> Recording:
 def _recording(conn: Connection, row: RowMapping) -> Recording:
     table = tables.clock_segment
     segments = conn.execute(
-        select(table.c.index0, table.c.utc_ns)
+        select(table.c.index0, table.c.utc_ns, table.c.rate_hz, table.c.drift_ppm)
         .where(table.c.recording_id == row["id"])
-        .order_by(table.c.index0)
+        .order_by(table.c.index0.desc())
         .limit(MAX_SEGMENTS)
     ).all()
+    fs_hz = row["fs_hz"]
     return Recording(
         id=row["id"],
         key=row["key"],
         wearer=row["wearer"],
         device=row["device"],
         leads=tuple(row["leads"]),
-        fs_hz=row["fs_hz"],
+        fs_hz=fs_hz,
         uv_per_lsb=tuple(row["uv_per_lsb"]),
         source=row["source"],
         start_ns=row["start_ns"],
         end_sample=row["end_sample"],
         last_received_ns=row["last_received_ns"],
-        segments=tuple((int(i), int(ns)) for i, ns in segments) or ((0, row["start_ns"]),),
+        segments=tuple(ClockSegment(int(i), int(ns), utc_rate_hz(fs_hz, *rate)) for i, ns, *rate in reversed(segments))
+        or (ClockSegment(0, row["start_ns"], fs_hz),),
     )
 
 
@@ -339,15 +361,9 @@ def recorded_spans(conn: Connection, wearer: str, start_ns: int, end_ns: int) ->
             at = first
             for hole_start, hole_end in [*gaps(conn, recording.id, first, last), (last, last)]:
                 if hole_start > at:
-                    spans.extend(_utc_spans(recording, at, hole_start))
+                    spans.extend(recording.utc_spans(at, hole_start))
                 at = max(at, hole_end)
     return merge(spans)
-
-
-def _utc_spans(recording: Recording, first: int, last: int) -> list[tuple[int, int]]:
-    """Return [first, last) in UTC, cut where the clock jumps."""
-    cuts = [first, *(index0 for index0, _ in recording.segments[1:] if first < index0 < last), last]
-    return [(start := recording.to_utc_ns(a), start + round((b - a) * NS / recording.fs_hz)) for a, b in pairwise(cuts)]
 
 
 def merge(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -60,7 +60,7 @@ recording = Table(  # one device on one wearer with one lead set and rate
     Column("late_insertions", Integer, nullable=False, server_default="0"),  # how often late data filled a gap
 )
 
-clock_segment = Table(  # from index0 on, sample i was taken at utc_ns + (i - index0) / fs_hz
+clock_segment = Table(  # from index0 on, sample i was taken at utc_ns + (i - index0) / chunk.utc_rate_hz
     "clock_segment",
     metadata,
     Column("recording_id", Integer, ForeignKey("recording.id"), primary_key=True),
@@ -70,8 +70,8 @@ clock_segment = Table(  # from index0 on, sample i was taken at utc_ns + (i - in
     Column("utc_ns", BigInteger, nullable=False),
     Column("utc_source", String(8), nullable=False),  # "sender", "arrival" or "file"
     Column("stamp_ns", BigInteger),  # the device's own stamp at index0, raw, where device_time_ns is a grid made of it
-    Column("rate_hz", Float),  # samples per second of device time, as measured in this segment
-    Column("drift_ppm", Float),  # how much faster UTC passes than device time, as measured
+    Column("rate_hz", Float),  # samples per second of device time, as measured when it began; null is nominal
+    Column("drift_ppm", Float),  # how much faster UTC passes than device time, likewise; null is 0
 )
 
 sender = Table(  # how far the end-to-end acknowledgement of a device has come

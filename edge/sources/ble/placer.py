@@ -35,8 +35,9 @@ RESTART_S = 30.0
 """A first frame after a reconnect that is later than this by its stamp comes from a clock that started anew."""
 MAX_LOSS_S = 12 * 3600.0
 RATE_SPAN_S = 10.0
-"""Least run of samples without a loss over which a rate is measured."""
+"""Least run of samples over which a rate is measured."""
 RATE_RUN_S = 600.0
+"""The run is this long to twice as long, once it can be: long enough for stamps of whole milliseconds."""
 COUNT_DRIFT = 0.02
 """Most a device without stamps may be off its nominal rate."""
 KEPT_EPOCHS = 16
@@ -107,14 +108,14 @@ class Placer:
         self.epochs: deque[Epoch] = deque(maxlen=KEPT_EPOCHS)
         self._clock = clock
         self._stamped = stamped
-        self._map = self._new_map()
+        self._map = self._new_map(None)
         self._index = 0
         self._reconnected = True
         self._last_ns: int | None = None
         self._last_samples: NDArray[np.int32] | None = None
         self._arrived_s = 0.0
         self._counted = 0
-        self._run: tuple[int, int] | None = None
+        self._runs: deque[tuple[int, int]] = deque()
         self._rate_hz: float | None = None
 
     @property
@@ -163,7 +164,7 @@ class Placer:
         self._index += n
         self._last_ns, self._last_samples, self._arrived_s = last_ns, frame.samples, now_s
         self._reconnected = False
-        self._measure(last_ns, broken=bool(lost or reason))
+        self._measure(last_ns, new_clock=bool(reason))
         self._count(n, lost)
         return piece
 
@@ -186,13 +187,13 @@ class Placer:
         if not self._stamped:
             if not self._reconnected:
                 return frame.lost * n, ""
-            self._map = self._new_map()
+            self._map = self._new_map(self._map)
             return 0, "restart"
         off = (last_ns - self._last_ns) / period_ns - n
         late_s = self._map.late_s(last_ns, now_s)
         if self._reconnected and (off < -STEADY_SAMPLES or not -EARLY_S <= late_s <= RESTART_S):
             self.counters["clock_restarts"] += 1
-            self._map = self._new_map()
+            self._map = self._new_map(self._map)
             return 0, "restart"
         if abs(off) <= STEADY_SAMPLES:
             return 0, ""
@@ -207,17 +208,19 @@ class Placer:
         self._map.shift(round(off * period_ns))
         return 0, "jump"
 
-    def _measure(self, last_ns: int, *, broken: bool) -> None:
-        """Measure the rate over runs without a loss."""
-        if self._run is None or broken:
-            self._run = (self._index, last_ns)
+    def _measure(self, last_ns: int, *, new_clock: bool) -> None:
+        """Measure the rate by the device's clock."""
+        if not self._stamped:
             return
-        index, since_ns = self._run
-        elapsed_ns = last_ns - since_ns
-        if self._stamped and elapsed_ns >= RATE_SPAN_S * 1e9:
-            self._rate_hz = (self._index - index) * 1e9 / elapsed_ns
-        if elapsed_ns >= RATE_RUN_S * 1e9:
-            self._run = (self._index, last_ns)
+        if new_clock:
+            self._runs.clear()
+        if not self._runs or last_ns - self._runs[-1][1] >= RATE_RUN_S * 1e9:
+            self._runs.append((self._index, last_ns))
+            if len(self._runs) > 2:
+                self._runs.popleft()
+        index, since_ns = self._runs[0]
+        if last_ns - since_ns >= RATE_SPAN_S * 1e9:
+            self._rate_hz = (self._index - index) * 1e9 / (last_ns - since_ns)
 
     def _count(self, n: int, lost: int) -> None:
         self.counters["samples"] += n
@@ -227,5 +230,5 @@ class Placer:
         epoch.lost += lost
         epoch.rate_hz, epoch.drift_ppm = self._rate_hz, self._map.drift_ppm
 
-    def _new_map(self) -> ClockMap:
-        return ClockMap(MAX_DRIFT if self._stamped else COUNT_DRIFT)
+    def _new_map(self, before: ClockMap | None) -> ClockMap:
+        return ClockMap(MAX_DRIFT if self._stamped else COUNT_DRIFT, before)
