@@ -137,10 +137,11 @@ class Wearable(threading.Thread):
         resend_s: float = 1.0,
         device: str = "patch",
         start_ns: int = START_NS,
+        settings: Mqtt | None = None,
     ) -> None:
         super().__init__(daemon=True)
         stream = replace(replay_stream(record, wearer="anna", device=device, start_utc_ns=start_ns), boot=boot)
-        self.sender = Sender(Mqtt(url=url), stream, resend_s=resend_s, patience_s=60.0, faults=faults)
+        self.sender = Sender(settings or Mqtt(url=url), stream, resend_s=resend_s, patience_s=60.0, faults=faults)
         self.error: BaseException | None = None
         self._record, self._speed, self._chunk_s = record, speed, chunk_s
 

@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import pwd
 import re
 import shutil
 import socket
 import subprocess
-import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from bluez.bus import PrivateBus, dbus_daemon
 from dbus_fast.aio import MessageBus
-from intake_kit import Sender, wave
 
-from edge import daemon as daemon_module
 from edge import sdnotify
-from edge.chunk import Delivery
-from edge.config import Config, Mqtt
 
 UNITS = Path(__file__).resolve().parents[1] / "systemd"
 
@@ -198,60 +191,3 @@ def test_watchdog_interval(
         if value is not None:
             monkeypatch.setenv(name, value)
     assert sdnotify.watchdog_interval_s() == expected
-
-
-def test_a_stuck_encoder_stops_the_pings(
-    listener: socket.socket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The real daemon, whose encoder hangs in the middle of a batch: alive, hung, and alive again."""
-    monkeypatch.setattr(daemon_module, "HEALTH_S", 0.05)
-    monkeypatch.setattr(daemon_module, "STUCK_S", 0.3)
-    entered, let_go = threading.Event(), threading.Event()
-    listener.settimeout(60)
-
-    def hear(wanted: bytes) -> None:
-        while wanted not in listener.recv(4096):
-            pass
-
-    async def story() -> None:
-        daemon = daemon_module.Daemon(tmp_path / "state", Config(mqtt=Mqtt(url="mqtt://127.0.0.1:9")))
-        encoder = daemon._gateway.encoder
-        score = encoder.run
-
-        def hang(ecg: Any) -> Any:
-            entered.set()
-            assert let_go.wait(120)
-            return score(ecg)
-
-        monkeypatch.setattr(encoder, "run", hang)
-        running = asyncio.create_task(daemon.run())
-        await asyncio.to_thread(hear, b"WATCHDOG=1")
-
-        wearable = Sender()
-        for _ in range(3):
-            chunk = wearable.take(wave(1000))
-            assert daemon._admit(Delivery(chunk, chunk.utc_ns or 0, lambda: None))
-        await asyncio.to_thread(entered.wait, 60)
-        analyst = daemon._gateway.analyst
-        while analyst.busy_s() < 0.3:
-            await asyncio.sleep(0.01)
-        listener.setblocking(False)
-        with contextlib.suppress(BlockingIOError):
-            while listener.recv(4096):  # what was sent before it counted as stuck
-                pass
-        listener.settimeout(60)
-        await asyncio.to_thread(hear, b"STATUS=")
-        heard = []
-        while sum(b"STATUS=" in line for line in heard) < 10:  # the daemon goes on reporting
-            heard.append(await asyncio.to_thread(listener.recv, 4096))
-        assert b"WATCHDOG=1" not in heard
-
-        let_go.set()
-        await asyncio.to_thread(hear, b"WATCHDOG=1")
-        daemon._stop.set()
-        await running
-
-    try:
-        asyncio.run(story())
-    finally:
-        let_go.set()
