@@ -15,7 +15,7 @@ from edge.assistant.find import event
 from edge.assistant.guard import fixed_answer
 from edge.assistant.localtime import show_minute, zone
 from edge.assistant.period import Anchor, Period, anchor, default_period, resolve
-from edge.assistant.plan import Marked, Step, Steps, line, mark, plain
+from edge.assistant.plan import Marked, Step, Steps, line, mark, named, plain
 from edge.assistant.planner import Writer, make_plan
 from edge.assistant.reader import Reading, read
 from edge.assistant.result import Citation, Eyes, Result, Scope
@@ -353,7 +353,7 @@ def _choose(everyone: list[queries.Wearer], text: str, wearer: str | None, conte
 
 def _named(everyone: Sequence[queries.Wearer], text: str) -> list[queries.Wearer]:
     def at(wearer: queries.Wearer) -> int:
-        match = re.search(rf"(?<![\w-]){re.escape(wearer.id)}(?!-?\w)", text, re.IGNORECASE)
+        match = re.search(named(wearer.id), text, re.IGNORECASE)
         return -1 if match is None else match.start()
 
     found = [(at(w), w) for w in everyone if w.id not in PLAIN_WORDS]

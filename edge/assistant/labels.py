@@ -82,12 +82,14 @@ LABEL_WORDS: tuple[tuple[str, str], ...] = (
     ("asystole", r"asystol\w*|heart (?:ever )?stop(?:ped)?(?: beating)?|cardiac standstill"),
     (
         "bradycardia",
-        r"brady\w*|slow (?:heart ?beats?|heart rhythm|rhythm)|(?:beat(?:ing)? )?(?:far |much )?too slow(?:ly)?"
+        r"brady\w*|slow (?:heart ?beats?|heart rhythm|rhythm)|slow heart ?rates?(?= (?:episodes?|events?|periods?))"
+        r"|(?:beat(?:ing)? )?(?:far |much )?too slow(?:ly)?"
         r"|beat(?:ing)? slowly",
     ),
     (
         "tachycardia",
-        r"tachy\w*|(?:fast|rapid|racing) (?:heart ?beats?|heart(?: rhythm)?|rhythm)"
+        r"tachy\w*|(?:fast|rapid|high) heart ?rates?(?= (?:episodes?|events?|periods?))"
+        r"|(?:fast|rapid|racing) (?:heart ?beats?|heart(?: rhythm)?|rhythm)"
         r"|heart (?:was |ever |is )*rac(?:e|ed|es|ing)|racing|too fast",
     ),
     ("ectopy_rate", r"(?:frequent|ectopy) (?:ventricular )?(?:ectopy|rate)|frequent pvcs"),
@@ -124,14 +126,15 @@ LABEL_WORDS: tuple[tuple[str, str], ...] = (
     (
         "lead_off",
         r"leads?[- ]off|(?:leads?|electrodes?|strap|patch|sensor)"
-        r" (?:\w+ ){0,2}?(?:came |come |coming |was |were |fell |fall |falling |being )?(?:off|loose)(?: the skin)?"
+        r" (?:\w+ ){0,2}?(?:ever )?(?:came |come |coming |was |were |fell |fall |falling |being )?"
+        r"(?:off|loose)(?: the skin)?"
         r"|(?:contact lost|los[et] (?:\w+ )?contact|without contact|no contact)|off the skin",
     ),
     ("flat", r"flat ?-?lin(?:es?|ed)|flat signal|(?:go|went|gone|goes) flat|flat"),
     ("unreadable", r"unreadable|(?:too )?nois[ey]\w*|art[ei]facts?"),
     (
         "link_lost",
-        r"(?:link|connection|bluetooth)(?: \w+)? (?:was )?(?:lost|drop(?:ped)?|down)"
+        r"(?:link|connection|bluetooth)(?: (?!and\b|or\b)\w+){0,4}? (?:lost|drop(?:ped)?|down)"
         r"|(?:los[et]|drop(?:ped)?) (?:the |its )?(?:link|connection)|(?:bluetooth )?disconnect\w*",
     ),
     ("battery_low", r"(?:low|weak|empty)[- ]battery|battery (?:was |is |got |get )?(?:low|weak|empty)"),

@@ -65,7 +65,8 @@ _DAYNAME = (
 )
 _PART = r"(?:morning|afternoon|evening|night)"
 _WHEN = (
-    rf"(?:last night|all night(?: long)?|overnight|tonight|(?:on |in )?the night before(?: last)?"
+    rf"(?:last night|all night(?: long)?|overnight|tonight|(?:on |in |during |over )?the night before(?: last)?"
+    r"|(?:over |during )?(?:the |my |his |her )?day so far"
     r"|(?:compared (?:with|to) )?the previous night|(?:(?:of|for|during|in|over|through|throughout) )?the night"
     r"|(?:last |in |during |through(?:out)? )?(?:the )?(?:whole|entire) night|(?:my|his|her|their|(?<='s)) night"
     r"|so far today|today so far|(?:my|his|her|their|(?<='s)) day|(?:over|during|throughout|through) the (?:whole )?day"
@@ -80,6 +81,15 @@ def _on(group: str) -> str:
     return rf"(?:,? (?:on |of )?(?P<{group}>{_WHEN}))?"
 
 
+def _of(group: str) -> str:
+    return rf"(?:(?P<{group}>{_WHEN}),? (?:at |around |about )?)?"
+
+
+_DOING = r"(?:i|he|she|we|they) (?:[a-z]+ ){1,5}?"
+"""What somebody did at a clock time: since I went to bed at 11."""
+_NOW = r"(?:right )?now|the present"
+
+
 _PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
     (name, re.compile(rf"(?<![\w-])(?:{pattern})(?!\w)", re.IGNORECASE))
     for name, pattern in (
@@ -90,16 +100,21 @@ _PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
         ),
         ("days", rf"(?:between|from) (?P<first>{_DAYNAME}) (?:and|to|until|till|through) (?P<last>{_DAYNAME})"),
         ("since_back", rf"since (?P<ago>{_N} {_UNIT}) ago"),
-        ("since_clock", rf"(?:since|after) (?:i had |i ate |my )?(?P<a>{_CLOCK}){_on('day')}"),
+        ("until_now", rf"from {_of('day0')}(?P<a>{_CLOCK}){_on('day')} (?:until|till|to|up to) (?:{_NOW})"),
+        ("until_now_day", rf"from (?P<day>{_WHEN}) (?:until|till|to|up to) (?:{_NOW})"),
+        (
+            "since_clock",
+            rf"(?:since|after) (?:{_DOING}at |i had |i ate |my )?{_of('day0')}(?P<a>{_CLOCK}){_on('day')}",
+        ),
         ("since", rf"since (?P<day>{_WHEN})"),
         ("before", rf"(?:before|until|up to) (?P<a>{_CLOCK}){_on('day')}"),
         ("half", rf"{_LAST} half(?: an)? hour"),
         ("back", rf"{_LAST} (?P<n>{_N}) (?P<unit>{_UNIT})"),
         ("back_one", rf"{_LAST} (?P<unit>minute|hour|day|24 ?h)"),
         ("past_week", r"(?:in|over|during|for|within) the (?:last|past) week|(?:the )?past week"),
-        ("week", r"(?:this|last) (?:week|month)"),
+        ("week", r"(?:this|last) (?:week|month)|(?:the )?week before last"),
         ("weekend", r"(?:(?:at |on |over |during )?(?:the |this |last )|on )weekend"),
-        ("at", rf"(?:at|around|about) (?P<a>{_CLOCK}){_on('day')}"),
+        ("at", rf"(?:(?P<day0>{_WHEN}),? )?(?:at|around|about) (?P<a>{_CLOCK}){_on('day')}"),
         ("ago", rf"(?P<n>{_N}) (?P<unit>(?:seconds?|minutes?|mins?|hours?)) ago|half an hour ago"),
         ("when", _WHEN),
         ("now", r"right now|just now|now|currently|at the moment"),
@@ -165,13 +180,20 @@ def find_phrases(question: str) -> list[str]:
     for name, pattern in _PATTERNS:
         for match in pattern.finditer(question):
             start, end = match.span()
-            if name == "at" and match["a"].isdigit() and not match[0].lower().startswith("at"):
+            if name == "at" and _counts_things(match, question):
                 continue  # "about 3 episodes"
             if all(end <= a or b <= start for a, b in found):
                 found.append((start, end))
     phrases = [re.sub(r"^on (?=yesterday|today|last|this|all)", "", question[a:b]) for a, b in sorted(found)]
     narrower = [phrase for phrase in phrases if phrase.lower() not in ("ever", "so far", "overall")]
     return narrower or phrases
+
+
+def _counts_things(match: re.Match[str], question: str) -> bool:
+    """Whether `about 3` says how many: a bare number without a day, before a word."""
+    if not match["a"].isdigit() or match["day"] or match["day0"] or match[0].lower().startswith("at"):
+        return False
+    return re.match(r"\W*(?:$|(?:and|or|did|was|were|is|do|does)\b)", question[match.end() :], re.IGNORECASE) is None
 
 
 def default_period(now_ns: int) -> Period:
@@ -297,7 +319,10 @@ def _when(text: str, now: datetime) -> Span:
     if text == "tonight":
         evening = today if now.hour >= 7 else today - _DAY
         return _at(evening, 18), _at(evening, 31)
-    if re.fullmatch(r"today so far|so far today|(?:my|his|her|their)? ?day|\w+ the (?:whole )?day", text):
+    if re.fullmatch(
+        r"today so far|so far today|(?:my|his|her|their)? ?day|\w+ the (?:whole )?day|(?:\w+ )?(?:\w+ )?day so far",
+        text,
+    ):
         return _at(today, 0), _at(today, 24)
     if "previous night" in text or "the night before" in text:
         return _at(today - 2 * _DAY, 22), _at(today - _DAY, 7)
@@ -337,9 +362,23 @@ def _instant(clock: str, day: str | None, now: datetime) -> datetime:
         return max(t for t in _occurrences(clock, (now - _DAY, now)) if t <= now)
     span = _when(day, now)
     inside = [t for t in _occurrences(clock, span) if span[0] <= t < span[1]]
+    if inside:
+        return _likeliest(inside)
+    wide = _wide(day, span)
+    inside = [t for t in _occurrences(clock, wide) if wide[0] <= t < wide[1]]
     if not inside:
         raise BadInputError(f"{clock!r} does not fall into {day!r}")
-    return _likeliest(inside)
+    return inside[0]
+
+
+def _wide(day: str, span: Span) -> Span:
+    """Return the part of a day as wide as people mean it beside a clock time: 3 in the morning, 8 last night."""
+    midnight = datetime.combine(span[0].date(), time())
+    if "morning" in day.lower():
+        return midnight, midnight + timedelta(hours=12)
+    if re.search("night|evening", day.lower()):
+        return midnight + timedelta(hours=17), midnight + timedelta(hours=36 if "night" in day.lower() else 24)
+    return span
 
 
 def _likeliest(times: list[datetime]) -> datetime:
@@ -361,15 +400,19 @@ def _range(match: re.Match[str], now: datetime) -> Span:
         return max(p for p in pairs if p[1] <= now)
     inside = {start: end for start, end in pairs if around[0] <= start < around[1]}
     if not inside:
+        wide = _wide(day, around)
+        inside = {start: end for start, end in pairs if wide[0] <= start < wide[1]}
+    if not inside:
         raise BadInputError(f"{match[0]!r}: these times do not fall into {day!r}")
     start = _likeliest(sorted(inside))
     return start, inside[start]
 
 
 def _since_clock(match: re.Match[str], now: datetime) -> Span:
-    start = _instant(match["a"], match["day"], now)
-    if match["day"] and match[0].lower().startswith("after"):
-        return start, _when(match["day"], now)[1]
+    day = match["day0"] or match["day"]
+    start = _instant(match["a"], day, now)
+    if day and match[0].lower().startswith("after"):
+        return start, _when(day, now)[1]
     return start, now
 
 
@@ -380,8 +423,8 @@ def _before(match: re.Match[str], now: datetime) -> Span:
 
 
 def _clock_around(match: re.Match[str], now: datetime) -> Span:
-    at = _instant(match["a"], match["day"], now)
-    margin = timedelta(minutes=5 if match[0].lower().startswith("at") else 30)
+    at = _instant(match["a"], match["day0"] or match["day"], now)
+    margin = timedelta(minutes=30 if re.search(r"\b(?:around|about)\b", match[0].lower()) else 5)
     return at - margin, at + margin
 
 
@@ -395,8 +438,11 @@ def _ago(match: re.Match[str], now: datetime) -> Span:
 
 
 def _week(match: re.Match[str], now: datetime) -> Span:
-    which, unit = match[0].lower().split()
     today = now.date()
+    if match[0].lower().endswith("before last"):
+        monday = today - timedelta(days=today.weekday() + 14)
+        return _at(monday, 0), _at(monday + 7 * _DAY, 0)
+    which, unit = match[0].lower().split()
     if unit == "week":
         monday = today - timedelta(days=today.weekday())
         first, last = (monday, monday + 7 * _DAY) if which == "this" else (monday - 7 * _DAY, monday)
@@ -423,6 +469,8 @@ def _days(match: re.Match[str], now: datetime) -> Span:
 _RESOLVERS: dict[str, Callable[[re.Match[str], datetime], Span]] = {
     "range": _range,
     "days": _days,
+    "until_now": _since_clock,
+    "until_now_day": lambda match, now: (_when(match["day"], now)[0], now),
     "since_clock": _since_clock,
     "since": lambda match, now: (_when(match["day"], now)[0], now),
     "before": _before,

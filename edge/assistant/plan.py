@@ -100,6 +100,11 @@ def plain(text: str) -> str:
     return " ".join(re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", " ", text).split())
 
 
+def named(wearer: str) -> str:
+    """Return the pattern of a name in a question; the s of a possessive does not belong to it."""
+    return rf"(?<![\w-]){re.escape(wearer)}(?=s?(?!-?\w))"
+
+
 def mark(question: str, wearers: Sequence[str] = ()) -> Marked:
     """Return a question with its time words and the wearers it names marked."""
     text = spell(re.sub(r"[()<>]", " ", plain(question)), wearers)
@@ -110,7 +115,7 @@ def mark(question: str, wearers: Sequence[str] = ()) -> Marked:
         at = start + len(phrase)
         marks.append((start, at, "t", phrase))
     for wearer in wearers:
-        for match in re.finditer(rf"(?<![\w-]){re.escape(wearer)}(?!-?\w)", text, re.IGNORECASE):
+        for match in re.finditer(named(wearer), text, re.IGNORECASE):
             if all(match.end() <= a or b <= match.start() for a, b, *_ in marks):
                 marks.append((match.start(), match.end(), "w", wearer))
     marks.sort()

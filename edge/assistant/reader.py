@@ -44,21 +44,22 @@ _AGGREGATES = (
 )
 _MEASURES = (("sdnn", r"sdnn"), ("rmssd", r"rmssd"), ("pnn50", r"pnn ?50"), ("all", r"hrv|variab\w*"))
 _INTERVALS = (
-    ("qtc", r"q-?tc|corrected qt"),
-    ("qt", r"(?<!long )q-?t(?= |$|,|\?|-)(?! syndrome)"),
+    ("qtc", r"q-?tc|corrected q-?t"),
+    ("qt", r"(?<!long )(?<!corrected )q-?t(?= |$|,|\?|-)(?! syndrome)"),
     ("pr", r"pr|p-?q"),
     ("qrs", r"qrs"),
 )
 _SHARE = r"burden|per ?cent(?:age)?|%|share|fraction|proportion|what part|ratio"
 _TIME = (
     r"how long|how much|total|duration|how many (?:minutes|hours|seconds)|sum up the time|time (?:spent )?in"
-    r"|time spent|amount of|(?:minutes|hours) (?:in|of)|in (?:minutes|hours)|(?<!what )time"
+    r"|time spent|amount of|(?:minutes|hours) (?:in|of)|in (?:minutes|hours)"
+    r"|(?<!what )(?<!its )(?<!their )(?<!exact )time"
 )
 _COVERAGE = (
     r"coverage|wear ?time|(?:data|signal|recording) (?:quality|complete\w*)|(?:how|is) complete|how readable"
     r"|quality of the (?:data|signal|recording)|how (?:much|long|well|good|many hours)\b.*\b(?:record\w*"
     r"|data|readable|worn|wear|signal quality)"
-    r"|(?:was|were|is|has) (?:\S+ )*?(?:recorded|readable|worn|running)"
+    r"|(?:was|were|is|has) (?:\S+ )*?(?:recorded|readable|worn|record\w* running)|complete(?:ly)?"
     r"|(?:amount of )?readable (?:data|signal)"
     r"|(?:strap|patch|sensor|electrodes?) (?:still )?on|wear(?:ing)?|wore|worn|(?:is there|any|have) (?:\w+ )*?data"
     r"|record(?:ed|ing)? (?:anything|something)|what part .*missing|how many hours .*record\w*|is missing"
@@ -80,10 +81,16 @@ _COMPARE = (
     r"|worse)\b.*\b(?:than|or)"
     r"|(?:slower|faster|higher|lower|more|less)\b"
 )
-_SIMILAR = r"similar\w*|resembl\w*|alike|(?:anything|others?|episodes|moments|look|looks|stretches|more) like"
+_SIMILAR = (
+    r"similar\w*|resembl\w*|alike|look(?:s|ing)? like"
+    r"|(?:anything|others?|episodes|moments|stretches|spots|places|more) like"
+)
+_KIND = r"(?:anything|something) like(?! (?:the|that|this|it)\b)"
+"""Anything like AF: any AF."""
 _DESCRIBE = r"descri\w*|what do you see|what does .*look like|in words|how does .*look"
 _LOCALIZE = (
-    r"mark|locali[sz]e|point out|highlight|annotate|pinpoint|where (?:exactly )?(?:in|on) the (?:trace|ecg|signal)"
+    r"mark|locali[sz]e|locate|point out|highlight|annotate|pinpoint|where exactly"
+    r"|where (?:in|on) the (?:trace|ecg|signal)"
 )
 _EXPLAIN = (
     r"(?:what(?:'?s| is| are| does| do)|whats|define|explain|meaning|mean|means|meant|stands? for|difference between)"
@@ -94,7 +101,7 @@ _SUMMARY = (
     r"|recap|worst|tell me about(?: (?:my|his|her|the) (?:day|night|heart))?\W*$|what did you (?:find|see"
     r"|notice)|(?:been )?(?:doing|happening)|quiet|report|unusual"
 )
-_COUNT = r"how many|how often|how frequent(?:ly)?|numbers? of|number|count\w*|many times"
+_COUNT = r"how many|how much times|how often|how frequent(?:ly)?|numbers? of|number|count\w*|many times"
 _LIST = (
     r"list|show|when|which|what (?:time|times)|at (?:what|which) times?|give me|enumerate|details?|what|name|times of"
 )
@@ -161,6 +168,8 @@ class _Clause:
     """An aggregate without a word for heart rate."""
     borrows: bool = False
     """What it means depends on its neighbours."""
+    topic: bool = False
+    """It only says what the next one is about: of last night's pauses, …"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +189,7 @@ def read(marked: Marked, context: Steps = ()) -> Reading:
     Args:
         context: the plan of the question before, for a follow-up.
     """
-    text = _tokens(marked)
+    text = _asking(_tokens(marked), marked)
     without = re.sub(r"<[tw]\d>", " ", text)
     unsupported = next((name for name, pattern in _UNSUPPORTED if _has(pattern, without)), None)
     explains = _has(_EXPLAIN, without) and not marked.phrases
@@ -190,6 +199,9 @@ def read(marked: Marked, context: Steps = ()) -> Reading:
     compared = _compared(text, marked, context)
     if compared:
         return Reading(compared, None, unknown)
+    beside = re.search(r"<t(\d)> <t(\d)>|\b(?:half|quarter) <t(\d)>", text)
+    if beside and not unknown:  # two times that nothing joins, or part of one: half of it is not understood
+        unknown = " ".join(marked.phrases[int(n) - 1] for n in beside.groups() if n)
     clauses = [_clause(part, marked) for part in _split(text)]
     clauses = _settled([c for c in clauses if _says(c)], marked, context, text)
     steps: list[Step] = []
@@ -202,9 +214,35 @@ def read(marked: Marked, context: Steps = ()) -> Reading:
 
 def _tokens(marked: Marked) -> str:
     text = re.sub(r"\(([tw]\d): [^)]*\)", r"<\1>", marked.text)
-    text = re.sub(r"^(?:(?!<[tw]\d>).)*\bi mean\b", "", text, flags=re.IGNORECASE)
+    text = _corrected(text)
+    text = re.sub(r"\bshow(?:s|ed)? up\b", "occur", text, flags=re.IGNORECASE)
+    text = re.sub(r"\b(did|has|have) ((?:\S+ ){1,3}?)(first|last) (?=[a-z]+\b)", r"\1 \3 \2", text)
+    text = re.sub(r"\bup or down\b", "up", text, flags=re.IGNORECASE)
     text = re.sub(r"\b(?:what|how) about\b", "and", text, flags=re.IGNORECASE)
     return re.sub(r"[’`]", "'", text).lower()
+
+
+def _corrected(text: str) -> str:
+    """Return what somebody means who says "…, I mean …": the latter, with the times and names it does not replace."""
+    said = re.fullmatch(r"(.*)\bi mean\b(.*)", text, re.IGNORECASE)
+    if said is None:
+        return text
+    kept = [mark for mark in re.findall(r"<[tw]\d>", said[1]) if f"<{mark[1]}" not in said[2]]
+    return " ".join([said[2], *kept])
+
+
+def _asking(text: str, marked: Marked) -> str:
+    """Return a text without the sentences that only lead up to the question."""
+    sentences = re.split(r"(?<=[.!])\s+(?=\S)", text)
+
+    def asks(sentence: str) -> bool:
+        if not re.search(r"[a-z]{3}", re.sub(r"<[tw]\d>", "", sentence)):
+            return True  # times and names alone
+        clauses = [_clause(part, marked) for part in _split(sentence)]
+        return any(c.tool or c.labels or c.edge or c.lone for c in clauses)
+
+    kept = [sentence for sentence in sentences if asks(sentence)]
+    return " ".join(kept) if kept else text
 
 
 def _split(text: str) -> list[str]:
@@ -264,10 +302,12 @@ def _choose(clause: _Clause, bare: str, rest: str) -> None:
         return
     if _has(_DESCRIBE, rest) or (_has(r"report on", rest) and _has(_TRACE, rest)):
         clause.tool, clause.args = "describe", [{"which": clause.edge or (SPAN if not labels else "last")}]
-    elif _has(_SIMILAR, rest) and (labels or clause.edge):
+    elif _has(_SIMILAR, rest) and (clause.edge or (labels and not _has(_KIND, rest))):
         clause.tool, clause.args = "similar", [{"which": clause.edge or "last"}]
     elif _has(_LOCALIZE, rest) and labels:
         clause.tool = "localize"
+        if _has(r"nois[ey]\w*|art[ei]facts?", bare):
+            clause.labels = ["noise" if label == "unreadable" else label for label in labels]
     elif (_has(_SHOW, rest) and _has(_TREND, rest.replace("plot", ""))) or (
         _has(r"plot|graph|chart|curve", rest) and (rate or measures)
     ):
@@ -363,7 +403,8 @@ def _explains(clause: _Clause, bare: str, rest: str, intervals: list[str], measu
         r"define|explain|meaning|stands? for|what do(?:es)? .*mean|mean by|is meant by|difference between", bare
     )
     weak = re.match(
-        r"\W*(?:so |and )?(?:what(?:'?s| is| are)|whats) (?!my\b|his\b|her\b|the (?:last|longest|first"
+        r"\W*(?:so |and )?(?:what (?:exactly |actually |really )?(?:is|are)|what'?s) (?:exactly |actually )?"
+        r"(?!my\b|his\b|her\b|the (?:last|longest|first"
         r"|most|latest|current|lowest|highest|average|mean|max|min))(?:an? |the )?",
         bare,
     )
@@ -407,7 +448,7 @@ def _aggregates(rest: str) -> list[str]:
 
 def _says(clause: _Clause) -> bool:
     return bool(clause.tool or clause.labels or clause.phrases or clause.wearers or clause.edge or clause.lone) or _has(
-        r"how long|when|percentage|percent|how many|how much|how often|where", clause.text
+        r"how long|when|percentage|percent|how many|how much|how often|where|list|which|enumerate", clause.text
     )
 
 
@@ -419,9 +460,15 @@ def _settled(clauses: list[_Clause], marked: Marked, context: Steps, text: str) 
     out: list[_Clause] = []
     for n, clause in enumerate(clauses):
         after = clauses[n + 1] if n + 1 < len(clauses) else None
+        if out and _refines(clause, out[-1]):
+            continue
+        names_none = not clause.labels
         _fill(clause, last, after, first=not out)
         if not clause.tool:
             continue
+        if out and out[-1].topic and names_none:
+            topic = out.pop()
+            clause.phrases, clause.wearers = clause.phrases or topic.phrases, clause.wearers or topic.wearers
         out.append(clause)
         last = clause
     for n, clause in enumerate(out):
@@ -455,6 +502,23 @@ def _settled(clauses: list[_Clause], marked: Marked, context: Steps, text: str) 
             within = context_period(context)
             clause.phrases = [f"{spoken} {within}".strip()]
     return out
+
+
+def _refines(clause: _Clause, last: _Clause) -> bool:
+    """Whether a clause only says more exactly what the one before asks for; that one is changed then."""
+    words = re.sub(r"<[tw]\d>", "", clause.text).strip()
+    if last.tool == "total_time" and re.fullmatch(r"(?:as|in) (?:an? )?(?:percent\w*|per cent|share|fraction)", words):
+        last.args = [{"measure": "share"}]
+        return True
+    if last.tool in ("first", "last", "longest") and re.fullmatch(
+        r"(?:at )?(?:when|what time)(?: was (?:it|that))?", words
+    ):
+        return True
+    one = re.fullmatch(r"(?:i mean )?(?:the |just |only )*(?:very )?\w+ ones?(?: please)?", words)
+    if one and clause.edge and not clause.labels and last.tool in ("list", "count") and last.labels:
+        last.tool, last.edge, last.args = clause.edge, clause.edge, []
+        return True
+    return False
 
 
 def _elliptical(clauses: list[_Clause]) -> bool:
@@ -535,6 +599,7 @@ def _borrow_tool(clause: _Clause, before: _Clause | None, after: _Clause | None,
     if near is None or not near.tool:
         if clause.labels:
             clause.tool = "count"
+            clause.topic = re.match(r"\W*(?:of|among|out of|from)\b", text) is not None
         return
     clause.borrows = True
     if clause.labels:
@@ -546,6 +611,10 @@ def _borrow_tool(clause: _Clause, before: _Clause | None, after: _Clause | None,
             clause.tool, clause.args, clause.labels = "explain", [{"term": t} for t in clause.labels if t in TERMS], []
         else:
             clause.tool = "count"
+        return
+    terms = [a["term"] for a in near.args if a.get("term") in LABELS]
+    if near.tool == "explain" and terms and re.match(rf"\W*(?:{_POLAR}|how many|how often)", text):
+        clause.tool, clause.labels = "count", terms
         return
     clause.tool, clause.args, clause.labels = near.tool, [dict(a) for a in near.args], list(near.labels)
     if near is after and clause.wearers and not clause.phrases:

@@ -34,6 +34,10 @@ _KEPT_TEXT = (
     "connections recently summer mean means meant meaning describing morning mornings evenings afternoons lunchtime "
     "percents burdens frequently frequency event's connect signalled durations weekends happen happens happening "
     "numbers extra batteries electrode's "
+    "complete completes completed completely couple couples coupled second match matches function functional passes "
+    "reported reporting reports reliable unreliable correction convention collection internal integral percentile "
+    "reachable unreachable regarding regarded reworded dilation dilated donation launch latent alter altered alters "
+    "months monthly mounting recurring recurred resent proportional promotion prematurely summaries totals friction "
 )
 _KEPT = frozenset(_KEPT_TEXT.split())
 
@@ -56,6 +60,7 @@ def spell(text: str, keep: Collection[str] = ()) -> str:
         return _nearest(low) or word
 
     text = re.sub(r"(?<![\w'-])[A-Za-z0-9]+(?![\w-])", better, text)
+    text = _spoken_times(text)
     text = re.sub(r"(?<![\w.:])(\d+) ?h(?!\w)", r"\1 hours", text)
     text = re.sub(r"(?<![\w.:])(\d+) ?min(?!\w)", r"\1 minutes", text)
     clock = r"\d{1,2}(?:[:.]\d\d)?"
@@ -71,6 +76,55 @@ def spell(text: str, keep: Collection[str] = ()) -> str:
         text,
         flags=re.IGNORECASE,
     )
+
+
+_HOUR_WORDS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+_HOURS = {word: n for n, word in enumerate(_HOUR_WORDS, 1)}
+_MINUTES = {"five": 5, "ten": 10, "quarter": 15, "a quarter": 15, "twenty": 20, "twenty five": 25, "half": 30}
+_HOUR = rf"(?:{'|'.join(_HOURS)}|\d{{1,2}})(?![\w:.]*\d)"
+_AFTER_CLOCK = (
+    r"(?=\W*$|[?,;]| ?(?:and|to|until|till|-|am|pm|a\.m\.|p\.m\.|o'?clock"
+    r"|in the|on|last|yesterday|today|tonight|this)\b)"
+)
+
+
+def _spoken_times(text: str) -> str:
+    """Return text with spoken clock times and lengths in figures: half past two, a fortnight, half an hour."""
+
+    def hour(word: str) -> int:
+        return _HOURS.get(word.lower()) or int(word)
+
+    def past(match: re.Match[str]) -> str:
+        minutes, at = _MINUTES[match[1].lower()], hour(match[3])
+        if match[2].lower() == "to":
+            minutes, at = 60 - minutes, (at - 2) % 12 + 1
+        return f"{at}:{minutes:02d}"
+
+    text = re.sub(
+        rf"\b(half|a quarter|quarter|twenty five|twenty|ten|five) (past|after) ({_HOUR})",
+        past,
+        text,
+        flags=re.IGNORECASE,
+    )
+    text = re.sub(rf"\b(a quarter|quarter) (to) ({_HOUR})", past, text, flags=re.IGNORECASE)
+    words = "|".join(_HOURS)
+    before = r"(?:between|from|at|since|after|before|until|till|around|about)"
+    text = re.sub(
+        rf"\b({before}) ({words})\b{_AFTER_CLOCK}", lambda m: f"{m[1]} {hour(m[2])}", text, flags=re.IGNORECASE
+    )
+    clock = r"\d{1,2}(?:[:.]\d\d)?"
+    text = re.sub(
+        rf"\b((?:between|from) {clock} (?:and|to|until|till)) ({words})\b{_AFTER_CLOCK}",
+        lambda m: f"{m[1]} {hour(m[2])}",
+        text,
+        flags=re.IGNORECASE,
+    )
+    text = re.sub(r"\ba fortnight(?! ago)\b|\bfortnight(?! ago)\b", "2 weeks", text, flags=re.IGNORECASE)
+    text = re.sub(
+        r"\b(?:an|one) hour and a half(?! ago)\b|\bone and a half hours\b", "90 minutes", text, flags=re.IGNORECASE
+    )
+    text = re.sub(r"\bhalf (?:an )?hour(?! ago)\b", "30 minutes", text, flags=re.IGNORECASE)
+    return re.sub(r"\b(?:a )?quarter of an hour(?! ago)\b", "15 minutes", text, flags=re.IGNORECASE)
 
 
 @lru_cache(maxsize=4096)
