@@ -4,11 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 # onnxruntime and onnxruntime-gpu write the same files: one or the other
 EP := $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
-# llama.cpp is compiled on the first install; its vision part and TLS are not used. Its AMX kernels end in a segmentation
-# fault on virtual machines (ggml-org/llama.cpp issue 20824), and only where they are compiled in
-NO_AMX := $(shell grep -qs amx_tile /proc/cpuinfo && echo -mno-amx-tile -mno-amx-int8 -mno-amx-bf16)
-export CMAKE_ARGS ?= -DLLAVA_BUILD=OFF -DLLAMA_OPENSSL=OFF $(if $(NO_AMX),'-DCMAKE_C_FLAGS=$(NO_AMX)' '-DCMAKE_CXX_FLAGS=$(NO_AMX)')
-# GCC before 12.4 and 13.3 (PR target/114098) breaks what llama.cpp does with AMX: the first token would crash
+# llama.cpp is compiled on the first install; its vision part and TLS are not used
+export CMAKE_ARGS ?= -DLLAVA_BUILD=OFF -DLLAMA_OPENSSL=OFF
+# Compiled by GCC before 12.4 and 13.3 (PR target/114098) its AMX kernels end the first token in a segmentation fault
+# (ggml-org/llama.cpp issue 20824): they are left out where this compiler would use them
 AMX := $(shell $(CXX) -march=native -dM -E -x c++ /dev/null 2>/dev/null | grep -q __AMX_TILE__ && echo amx)
 export CFLAGS += $(AMX:amx=-mno-amx-tile -mno-amx-int8 -mno-amx-bf16)
 export CXXFLAGS += $(AMX:amx=-mno-amx-tile -mno-amx-int8 -mno-amx-bf16)
