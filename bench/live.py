@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -30,6 +28,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from bench.disk import DiskProbe
 from bench.figures import Figures, write_json
 from bench.latency import TRUTH, WANTED_WITHIN_10_S, Alerts, Spread, judge
 from bench.machine import Machine, this_machine
@@ -82,35 +81,6 @@ class Subscriber:
     def close(self) -> None:
         self._client.disconnect()
         self._client.loop_stop()
-
-
-class DiskProbe:
-    """What the disk alone takes: 4 kB written and synchronised twice a second, beside the daemon's database.
-
-    A stall here is a stall of the machine; alerts are committed before they are told and cannot be faster.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.took_s: list[float] = []
-        self._path = folder / "probe"
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def __enter__(self) -> DiskProbe:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        with self._path.open("wb", buffering=0) as file:
-            while not self._stop.wait(0.5):
-                file.write(bytes(4096))
-                began_s = time.monotonic()
-                os.fdatasync(file.fileno())
-                self.took_s.append(time.monotonic() - began_s)
 
 
 @dataclass(slots=True)

@@ -160,13 +160,22 @@ class Daemon:
 
     def _offer(self, delivery: Delivery) -> bool:
         """Take a delivery from the network thread unless too many wait."""
-        return not self._stop.is_set() and self._admit(delivery)
+        if self._stop.is_set() or not self._reserve():
+            return False
+        self._loop.call_soon_threadsafe(self._accept, delivery)
+        return True
 
     def _admit(self, delivery: Delivery) -> bool:
+        """Take a delivery on the event loop unless too many wait."""
+        if not self._reserve():
+            return False
+        self._accept(delivery)
+        return True
+
+    def _reserve(self) -> bool:
         if self._pending >= self._config.intake.queue_chunks:
             return False
         self._pending += 1
-        self._loop.call_soon_threadsafe(self._accept, delivery)
         return True
 
     def _accept(self, delivery: Delivery) -> None:
@@ -194,9 +203,8 @@ class Daemon:
 
     def _admit_intervals(self, intervals: Intervals) -> bool:
         """Take heartbeats from a device without ECG unless too much waits; on the event loop."""
-        if self._pending >= self._config.intake.queue_chunks:
+        if not self._reserve():
             return False
-        self._pending += 1
         task = self._loop.create_task(self._take_intervals(intervals))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

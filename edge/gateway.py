@@ -71,11 +71,15 @@ class Gateway:
 
     def analysis_name(self, wearer: str) -> str:
         """Return what reads the signal of a wearer: weights, rules, code."""
-        return f"{self.encoder.card.checkpoint}/{rules_hash(self.rules_of(wearer))}/{__version__}"
+        return f"{self.encoder.card.checkpoint}/{self._rules_hash(wearer)}/{__version__}"
+
+    @cache  # noqa: B019 (as `rules_of`)
+    def _rules_hash(self, wearer: str) -> str:
+        return rules_hash(self.rules_of(wearer))
 
     def _analysis_of(self, wearer: str) -> int:
         """Return the id of the analysis that reads a wearer's signal; writes it if it is new."""
-        rules = rules_hash(self.rules_of(wearer))
+        rules = self._rules_hash(wearer)
         if rules not in self._analyses:
             version = {
                 "encoder": self.encoder.card.checkpoint,

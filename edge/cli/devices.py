@@ -27,7 +27,7 @@ SecondsOption = Annotated[float, typer.Option("--seconds", min=1, max=120, help=
 DeviceArgument = Annotated[str, typer.Argument(metavar="DEVICE", help="Name it was given, or its address.")]
 STYLES = {
     "streaming": "green",
-    **dict.fromkeys(("low_battery", "off_body", "searching", "asleep", "out_of_range"), "yellow"),
+    **dict.fromkeys(("behind", "low_battery", "off_body", "searching", "asleep", "out_of_range"), "yellow"),
     **dict.fromkeys(("starting", "connecting"), "cyan"),
 }
 

@@ -175,7 +175,10 @@ class Keeper:
                 if first:
                     first, self.first_samples_s = False, now_s - heard_s
             if self.session.contact is False or not first:
-                self.link.enter(*while_streaming(contact=self.session.contact, battery=self.session.battery))
+                session = self.session
+                self.link.enter(
+                    *while_streaming(contact=session.contact, battery=session.battery, behind=session.behind)
+                )
             if now_s - spoke_s > SILENT_S and self.session.contact is not False:
                 self.counters["silences"] += 1
                 raise SilentError(f"connected, but nothing came for {SILENT_S:g} s")

@@ -9,6 +9,7 @@
 | `no_bluetooth` | no adapter, adapter off, BlueZ or D-Bus away |
 | `connecting`, `starting` | on the way |
 | `streaming` | data come |
+| `behind` | data come late, or faster than the store takes them: soon the oldest that wait are dropped |
 | `low_battery` | data come; the battery is at 15 % or less |
 | `off_body` | connected, the device says that its electrodes are off the body |
 | `refused` | the firmware did not start the stream |
@@ -35,6 +36,7 @@ State = Literal[
     "connecting",
     "starting",
     "streaming",
+    "behind",
     "low_battery",
     "off_body",
     "refused",
@@ -125,8 +127,10 @@ def why_unreachable(failures: int, rssi: int | None, reason: str) -> tuple[State
     return "failed", reason
 
 
-def while_streaming(*, contact: bool | None, battery: int | None) -> tuple[State, str]:
-    """Return the state of a link over which data come."""
+def while_streaming(*, contact: bool | None, battery: int | None, behind: str = "") -> tuple[State, str]:
+    """Return the state of a link over which data come; `behind`: what does not keep up, if anything."""
+    if behind:
+        return "behind", behind
     if contact is False:
         return "off_body", "the device says that its electrodes are off the body"
     if battery is not None and battery <= LOW_PERCENT:

@@ -8,6 +8,7 @@ never a lag that grows.
 from __future__ import annotations
 
 import time
+from bisect import bisect_left
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,6 +18,10 @@ from edge.sources.ble.anchor import Anchor
 from edge.sources.ble.placer import Piece
 
 KEPT_LATENCIES = 1024
+LAG_BOUNDS_S = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.0, 5.0, 10.0, 30.0)
+"""Upper bounds of the counts in `lags`, as a Prometheus histogram has them; beyond the last there is one more."""
+BEHIND, CAUGHT_UP = 1 / 4, 1 / 8
+"""Shares of `limit_s` that wait when a device is called behind, and no longer."""
 
 
 @dataclass(slots=True, eq=False)
@@ -27,11 +32,15 @@ class Outlet:
     offer: Callable[[Delivery], bool]
     """Takes a delivery or returns False if it cannot now; must not block."""
     soon: Callable[[Callable[[], None]], object]
-    """Runs something on the event loop, from any thread."""
+    """Runs something on the event loop, a little later."""
     limit_s: float = 30.0
     counters: Counter[str] = field(default_factory=lambda: Counter(chunks=0, committed=0, dropped=0, dropped_samples=0))
     latencies_s: deque[float] = field(default_factory=lambda: deque(maxlen=KEPT_LATENCIES))
     """From arrival of the last notification in a chunk to its commit, by this process's clock."""
+    lags: list[int] = field(default_factory=lambda: [0] * (len(LAG_BOUNDS_S) + 1))
+    """How many chunks took how long, since the start."""
+    lag_sum_s: float = 0.0
+    _is_behind: bool = False
     _waiting: deque[tuple[Piece, float]] = field(default_factory=deque)
     _waiting_samples: int = 0
     _head: tuple[Delivery, int] | None = None
@@ -42,6 +51,12 @@ class Outlet:
         """Signal not yet committed."""
         head = 0 if self._head is None else self._head[1]
         return (self._waiting_samples + self._in_flight + head) / self.anchor.stream.fs_hz
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the store does not keep up: so much waits that the oldest will soon be dropped."""
+        self._is_behind = self.waiting_s > self.limit_s * (CAUGHT_UP if self._is_behind else BEHIND)
+        return self._is_behind
 
     @property
     def idle(self) -> bool:
@@ -93,7 +108,10 @@ class Outlet:
         def done() -> None:
             self._in_flight -= n
             self.counters["committed"] += 1
-            self.latencies_s.append(time.perf_counter() - arrived_s)
+            lag_s = time.perf_counter() - arrived_s
+            self.latencies_s.append(lag_s)
+            self.lags[bisect_left(LAG_BOUNDS_S, lag_s)] += 1
+            self.lag_sum_s += lag_s
             self.pump()
 
         return lambda: void(self.soon(done))

@@ -117,6 +117,8 @@ class Placer:
         self._counted = 0
         self._runs: deque[tuple[int, int]] = deque()
         self._rate_hz: float | None = None
+        self.late_s = 0.0
+        """How long after it was taken the newest frame arrived, above the least latency seen; 0 without stamps."""
 
     @property
     def rate_hz(self) -> float | None:
@@ -143,6 +145,7 @@ class Placer:
             self.counters["duplicates"] += 1
             return None
         self._map.observe(last_ns, now_s)
+        self.late_s = max(self._map.late_s(last_ns, now_s), 0.0) if self._stamped else 0.0
         first_ns = last_ns - round((n - 1) * period_ns)
         utc_ns = now_ns + round((self._map.host_s(first_ns) - now_s) * 1e9)
         self._index += lost

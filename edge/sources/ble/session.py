@@ -22,6 +22,8 @@ from edge.sources.stream import Stream
 CHUNK_S = 0.5
 """Frames are joined until a chunk has this much signal."""
 KEPT_RR = 256
+LATE_S = 10.0
+"""A radio that stalls delivers all at once afterwards; only a queue that grows makes the newest data this late."""
 MOTION_SHARE = 0.02
 """Weight of a new sample in the mean direction of gravity (about 2 s at 25 Hz)."""
 
@@ -117,6 +119,17 @@ class Session:
         """Count a notification that could not be read."""
         self.bad[error.reason] += 1
 
+    @property
+    def behind(self) -> str:
+        """What does not keep up, in words; empty while everything does."""
+        outlet, late_s = self.outlet, self.placer.late_s
+        if late_s > LATE_S:
+            return f"data arrive {late_s:.0f} s after they were taken: the radio or this machine does not keep up"
+        if not outlet.is_behind:
+            return ""
+        waits = f"{outlet.waiting_s:.0f} s of signal wait for the disk"
+        return f"{waits}; beyond {outlet.limit_s:g} s the oldest are dropped ({outlet.counters['dropped']} so far)"
+
     def snapshot(self) -> dict[str, Any]:
         """State and counters for `status`."""
         placer, outlet = self.placer, self.outlet
@@ -137,9 +150,11 @@ class Session:
             "rr_s": [round(rr, 4) for rr in list(self.rr_s)[-8:]],
             "gravity_mg": None if self.gravity_mg is None else [round(axis) for axis in self.gravity_mg],
             "activity_mg": None if self.activity_mg is None else round(self.activity_mg, 1),
+            "late_s": round(placer.late_s, 2),
             "waiting_s": round(outlet.waiting_s, 2),
             **outlet.counters,
             "commit_ms": outlet.commit_ms(),
+            "commit_lags": {"counts": list(outlet.lags), "sum_s": round(outlet.lag_sum_s, 3)},
             "clock_segments": [epoch.as_json() for epoch in list(placer.epochs)[-4:]],
         }
 

@@ -122,7 +122,7 @@ class BleSource:
             stamped=driver.stamped,
             offer=self._offer,
             offer_intervals=self._offer_intervals,
-            soon=asyncio.get_running_loop().call_soon_threadsafe,
+            soon=asyncio.get_running_loop().call_soon,
             queue_s=self._settings.queue_s,
             track=None if driver.has_ecg else IntervalTrack(binding.wearer, device, self._clock),
         )
