@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 
 from edge import __version__
 from edge.errors import AnyecgError
+from edge.metrics_ble import ble_metrics
 
 HOST = "127.0.0.1"
 LINKS = ("online", "stale", "offline")
@@ -82,6 +83,7 @@ class _Figures(Collector):
                 for state in LINKS:
                     link.add_metric([wearer, device, state], now == state)
         yield link
+        yield from ble_metrics(_at(status, ("ble", "devices")) or {})
 
 
 class Metrics:

@@ -10,6 +10,7 @@ import pytest
 from ble_kit import ADDRESS, FastClock, Store, bluetooth, bus, h10_binding, keeper, run, source, until
 from bluez.bus import PrivateBus
 from bluez.straps import H10, Described, Er1, Movesense
+from numpy.typing import NDArray
 
 from edge.config import Ble
 from edge.sources.ble.bindings import PROFILE_FOLDER, Binding
@@ -24,7 +25,14 @@ def strap(**options: object) -> H10:
 
 
 def states(running: object) -> list[str]:
-    return [event.state for event in keeper(running).link.events]  # type: ignore[arg-type]
+    """Which states there were, but for a machine that was too busy for the fast clock."""
+    return [event.state for event in keeper(running).link.events if event.state != "behind"]  # type: ignore[arg-type]
+
+
+def steps(store: Store) -> NDArray[np.float64]:
+    """How far each chunk's stamp is from where the one before it ended, in samples."""
+    begins = np.array([chunk.device_time_ns for chunk in store.chunks]) * 130 / 1e9
+    return np.diff(begins) - [chunk.n for chunk in store.chunks[:-1]]
 
 
 def assert_stored_what_was_sent(store: Store, h10: H10) -> None:
@@ -51,9 +59,9 @@ def test_stream_and_stop(bus: PrivateBus, tmp_path: Path) -> None:
         assert_stored_what_was_sent(store, h10)
         assert len({chunk.boot for chunk in store.chunks}) == 1
         assert [chunk.seq for chunk in store.chunks] == list(range(len(store.chunks)))
-        steps = np.diff([chunk.device_time_ns for chunk in store.chunks]) * 130 / 1e9
-        assert np.isclose(steps, 73, atol=0.76).all()
-        assert np.count_nonzero(np.isclose(steps, 73, atol=1e-6)) >= 0.8 * len(steps)
+        off = np.abs(steps(store))
+        assert (off < 0.76).all()
+        assert np.count_nonzero(off < 1e-6) >= 0.8 * len(off)
 
     run(scenario())
 
@@ -250,16 +258,18 @@ def test_slow_disk_drops_the_oldest_and_counts(bus: PrivateBus, tmp_path: Path) 
             outlet = keeper(s).session.outlet
             await until(lambda: outlet.counters["dropped"] >= 20, 20, "drops")
             assert outlet.waiting_s <= 21
+            await until(lambda: keeper(s).link.state == "behind", what="behind")
+            assert "20 s the oldest are dropped" in keeper(s).link.reason
             store.refuses = False
             have = len(store.chunks)
             await until(lambda: len(store.chunks) >= have + 20, what="chunks after the disk came back")
+            await until(lambda: keeper(s).link.state == "streaming", what="streaming")
             assert outlet.counters["dropped_samples"] == outlet.counters["dropped"] * 73
         seqs = [chunk.seq for chunk in store.chunks]
         assert seqs == list(range(len(seqs)))
-        steps = np.diff([chunk.device_time_ns for chunk in store.chunks]) * 130 / 1e9
-        whole = np.isclose(steps, 73, atol=0.76)
-        assert np.count_nonzero(~whole) == 1
-        assert round(float(steps[~whole][0])) == 73 + outlet.counters["dropped_samples"]
+        off = steps(store)
+        assert np.count_nonzero(off > 0.76) == 1
+        assert round(float(off.max())) == outlet.counters["dropped_samples"]
 
     run(scenario())
 

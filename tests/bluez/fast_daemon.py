@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ble_kit import FastClock
 
+from edge.cli import logs
 from edge.config import load
 from edge.daemon import Daemon
 
@@ -18,4 +19,5 @@ async def serve(state: Path, clock: FastClock) -> None:
 
 if __name__ == "__main__":
     folder, speed, origin_s, utc0_ns = sys.argv[1:]
+    logs.configure()
     asyncio.run(serve(Path(folder), FastClock(float(speed), float(origin_s), int(utc0_ns))))

@@ -39,6 +39,8 @@ KNOWN_DRIFT = 20e-6
 """The same of a device whose clock has started anew, around what was measured before: temperature has changed."""
 SLOPE_STEP = 2e-6
 _SLOPES = 251
+REFIT_S = 2.0
+"""While the map settles, what is no surprise is fitted so often; later once a bin."""
 STALL_S = 0.5
 """Later than this is a stall: it says nothing of the usual lateness."""
 _LEAST_S = 1e-6
@@ -78,6 +80,7 @@ class ClockMap:
         self._offset = 0.0
         self._slope = self._expected_drift
         self._target = (0.0, 0.0)
+        self._fitted = 0.0
 
     @property
     def drift_ppm(self) -> float:
@@ -99,7 +102,7 @@ class ClockMap:
         if late_s < -STALL_S:
             self._bins.clear()  # everything so far had been stalled
         if self._note(x, y, late_s):
-            self._target = self._fit(x)
+            self._target, self._fitted = self._fit(x), x
         self._follow(x, at_once=late_s < -STALL_S)
 
     def host_s(self, stamp_ns: int) -> float:
@@ -137,7 +140,7 @@ class ClockMap:
             newest.count += 1
             newest.sum_x += x
             newest.sum_y += y
-        return opens or late_s < 0 or (x < SETTLED_S and (lower or higher))
+        return opens or late_s < 0 or ((lower or higher) and self._fitted + REFIT_S <= x < SETTLED_S)
 
     def _fit(self, at: float) -> tuple[float, float]:
         """Return (height at x = 0, slope) of the mean line, best at x = `at`."""

@@ -55,6 +55,7 @@ class Motion:
 
 def int24_le(data: bytes) -> NDArray[np.int32]:
     """Return consecutive little-endian signed 24-bit integers; `len(data)` must be a multiple of 3."""
-    raw = np.frombuffer(data, np.uint8).reshape(-1, 3).astype(np.int32)
-    values: NDArray[np.int32] = raw[:, 0] | raw[:, 1] << 8 | raw[:, 2] << 16
-    return np.where(values >= 1 << 23, values - (1 << 24), values).astype(np.int32)
+    padded = np.zeros((len(data) // 3, 4), np.uint8)
+    padded[:, 1:] = np.frombuffer(data, np.uint8).reshape(-1, 3)
+    values: NDArray[np.int32] = (padded.view("<i4")[:, 0] >> 8).astype(np.int32, copy=False)
+    return values

@@ -15,7 +15,8 @@ count their frames.
 from __future__ import annotations
 
 from collections import Counter, deque
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -62,13 +63,28 @@ class Piece:
     """Of the first sample, by the mapping."""
     received_ns: int
     """Wall time of arrival."""
-    arrived_s: float
-    """Monotonic time of arrival."""
     contact: bool | None
 
     @property
+    def n(self) -> int:
+        return int(self.samples.shape[1])
+
+    @property
     def end(self) -> int:
-        return self.index + int(self.samples.shape[1])
+        return self.index + self.n
+
+    def goes_on_in(self, after: Piece) -> bool:
+        """Whether `after` can be joined to it."""
+        return (self.end, self.epoch, self.contact) == (after.index, after.epoch, after.contact)
+
+
+def joined(pieces: Sequence[Piece]) -> Piece:
+    """Return pieces that go on in each other as one."""
+    first, last = pieces[0], pieces[-1]
+    if first is last:
+        return first
+    samples = np.concatenate([piece.samples for piece in pieces], axis=1)
+    return replace(first, samples=samples, received_ns=last.received_ns)
 
 
 @dataclass(slots=True)
@@ -161,7 +177,6 @@ class Placer:
             clock=self._reading(first_ns),
             utc_ns=utc_ns,
             received_ns=now_ns,
-            arrived_s=now_s,
             contact=contact if frame.contact is None else frame.contact,
         )
         self._index += n

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from edge.sources.ble.anchor import Anchor
 from edge.sources.ble.frame import Frame, FrameError, Heart, Motion
 from edge.sources.ble.interval_track import IntervalTrack
 from edge.sources.ble.outlet import Outlet
-from edge.sources.ble.placer import Piece, Placer
+from edge.sources.ble.placer import Piece, Placer, joined
 from edge.sources.stream import Stream
 
 CHUNK_S = 0.5
@@ -86,7 +85,7 @@ class Session:
         if frame.contact is not None:
             self.contact = frame.contact
         held = self._held[-1] if self._held else None
-        if held is not None and (held.end, held.epoch, held.contact) != (piece.index, piece.epoch, piece.contact):
+        if held is not None and not held.goes_on_in(piece):
             self._flush()
         self._held.append(piece)
         if piece.end - self._held[0].index >= CHUNK_S * self.stream.fs_hz:
@@ -166,7 +165,5 @@ class Session:
     def _flush(self) -> None:
         if not self._held:
             return
-        first, last = self._held[0], self._held[-1]
-        samples = first.samples if first is last else np.concatenate([piece.samples for piece in self._held], axis=1)
-        self._held = []
-        self.outlet.put(replace(first, samples=samples, received_ns=last.received_ns, arrived_s=last.arrived_s))
+        held, self._held = self._held, []
+        self.outlet.put(joined(held))
