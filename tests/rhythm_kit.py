@@ -88,6 +88,7 @@ class Script:
         n = -(-self.seconds // HOP_S) * HOP_S
         ecg = self._ecg(rng, n)
         r_peak, beat, morphology = self._frames(rng, n)
+        qrs = self._qrs(n)
         rhythm = np.full((n, len(RHYTHMS)), 0.02, np.float32)
         quality, present = np.full(n, np.nan, np.float32), np.zeros(n, np.float32)
         for j in range(self.seconds):
@@ -111,6 +112,7 @@ class Script:
                 morphology=morphology[64 * k : 64 * k + 64],
                 rhythm=rhythm[2 * k : 2 * k + 2],
                 quality=quality[2 * k : 2 * k + 2],
+                qrs=qrs[256 * k : 256 * k + 256],
                 embedding=np.zeros(192, np.float32),
             )
             for k in range(n // HOP_S)
@@ -126,6 +128,15 @@ class Script:
                 ecg[:, m] -= 0.6 * np.exp(-0.5 * ((np.abs(m - centre) - 6) / 2.5) ** 2)
         scale = np.repeat(np.array([*self.amplitude_mv, *[1.0] * (n - self.seconds)]), MODEL_FS_HZ)
         return (ecg * scale).astype(np.float32)
+
+    def _qrs(self, n: int) -> NDArray[np.float32]:
+        """Return P(QRS): 86 ms around a beat, 164 ms around a V beat."""
+        qrs = np.full(n * MODEL_FS_HZ, 0.02, np.float32)
+        for t, kind in self.beats:
+            reach = 10 if kind == "V" else 5
+            centre = round(t * MODEL_FS_HZ)
+            qrs[max(0, centre - reach) : centre + reach + 1] = 0.95
+        return qrs
 
     def _frames(
         self, rng: np.random.Generator, n: int

@@ -76,5 +76,7 @@ class HopScores:
     """[2, 8]; NaN where nothing was recorded."""
     quality: NDArray[np.float32]
     """[2]; NaN where nothing was recorded."""
+    qrs: NDArray[np.float32]
+    """[256] P(QRS complex) per model sample, from `delineation`; zeros where nothing was recorded."""
     embedding: NDArray[np.float32]
     """[192] mean of the hop's tokens; NaN when nothing was recorded."""

@@ -20,6 +20,7 @@ from edge.encoder.contract import (
     RHYTHMS,
     TOKEN_DIM,
     TOKEN_FS_HZ,
+    WAVES,
     HopScores,
 )
 from edge.encoder.seconds import Seconds, measure
@@ -27,6 +28,7 @@ from edge.encoder.session import Encoder, Outputs
 from edge.encoder.windows import AHEAD, HOP, NETWORK_AHEAD_S, PAST, model_span, samples_needed
 from edge.signal.prepare import prepare
 
+_QRS = WAVES.index("QRS")
 MAX_BATCH_S = 320
 """Most lead-seconds of signal in one call of the network; small batches stay in the cache."""
 
@@ -136,6 +138,7 @@ def _keep(one: _Prepared, window: _Window, outputs: Outputs, row: int) -> None:
 
     r_peak, beat, morphology = (crop(x, BEAT_FS_HZ) for x in (outputs.r_peak, outputs.beat, outputs.morphology))
     rhythm, quality = crop(outputs.rhythm, 1), crop(outputs.quality, 1)
+    qrs = crop(outputs.delineation[..., _QRS], MODEL_FS_HZ)
     embedding = crop(outputs.tokens, TOKEN_FS_HZ).mean(axis=1)
     for i, k in enumerate(range(window.first, window.stop)):
         at = slice((k - one.job.first) * HOP_S, (k + 1 - one.job.first) * HOP_S)
@@ -150,6 +153,7 @@ def _keep(one: _Prepared, window: _Window, outputs: Outputs, row: int) -> None:
             morphology=morphology[i],
             rhythm=rhythm[i],
             quality=quality[i],
+            qrs=qrs[i],
             embedding=embedding[i],
         )
 
@@ -169,5 +173,6 @@ def _nothing(one: _Prepared, k: int) -> HopScores:
         morphology=np.zeros((frames, len(MORPHOLOGIES)), np.float32),
         rhythm=np.full((HOP_S, len(RHYTHMS)), np.nan, np.float32),
         quality=np.full(HOP_S, np.nan, np.float32),
+        qrs=np.zeros(HOP, np.float32),
         embedding=np.full(TOKEN_DIM, np.nan, np.float32),
     )

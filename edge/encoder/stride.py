@@ -16,7 +16,7 @@ from edge.encoder.windows import HOP
 LONG_HOPS = 60
 """Hops of a long window: 2 minutes, so that the common past costs 15 % instead of 900 %."""
 
-_SCORES = ("r_peak", "beat", "morphology", "rhythm", "quality", "embedding")
+_SCORES = ("r_peak", "beat", "morphology", "rhythm", "quality", "qrs", "embedding")
 
 
 @dataclass(frozen=True, slots=True)

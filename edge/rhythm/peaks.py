@@ -19,12 +19,18 @@ _FRAMES = HOP_S * BEAT_FS_HZ
 _WIDTH = 1 + len(BEAT_CLASSES) + len(MORPHOLOGIES)
 _CLASSES = slice(1, 1 + len(BEAT_CLASSES))
 _SHAPES = slice(_CLASSES.stop, _WIDTH)
+_LEFT, _RIGHT = MORPHOLOGIES.index("LBBB"), MORPHOLOGIES.index("RBBB")
 _CLASS_REACH = 2
 """Frames on each side whose classes are averaged, weighted by their R-peak score."""
 _SEARCH = 8
 """Model-rate samples on each side of a peak of the score in which its R peak is sought (62 ms)."""
 _PRIOR = np.exp(-0.5 * (np.arange(-_SEARCH, _SEARCH + 1) / 5.0) ** 2)
 """Of several waves in reach the one nearest to the score's peak is preferred; 5 samples = 39 ms."""
+_QRS_REACH = 24
+"""Model-rate samples on each side of an R peak in which its QRS complex is followed (187 ms)."""
+_QRS_NEAR = 13
+"""A QRS complex that begins or ends further from the R peak belongs to another beat (100 ms)."""
+_HALF = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,20 +46,28 @@ class Peak:
     """Too faint for a beat."""
     beat: tuple[float, ...]
     morphology: str
+    """What the network says of the shape of the QRS complex."""
+    left: float
+    """P(LBBB)."""
+    right: float
+    """P(RBBB)."""
     around: NDArray[np.float32]
     """[leads, 2·REACH + 1] signal around the R peak, NaN where it is not known."""
+    qrs: tuple[float, float] | None
+    """Onset and offset of the QRS complex in model-rate samples from the middle of `around`, None where none is seen."""
 
 
 class BeatFinder(Part):
     """Finds peaks in order. A frame is decided once a refractory period beyond it is known."""
 
-    STATE: ClassVar[tuple[str, ...]] = ("first", "decided", "tail", "ecg_tail")
+    STATE: ClassVar[tuple[str, ...]] = ("first", "decided", "tail", "signal_tail")
 
     def __init__(self, limits: BeatLimits, leads: int) -> None:
         self._on, self._faint = limits.on, limits.faint
         self._reach = math.floor(limits.refractory_s * BEAT_FS_HZ)
         self._scores = np.zeros((0, _WIDTH), np.float32)
-        self._ecg = np.zeros((leads, 0), np.float32)
+        self._signal = np.zeros((leads + 1, 0), np.float32)
+        """The leads, and P(QRS) as the last row."""
         self.first = 0
         """Frame number of the first frame in the tail."""
         self.decided = 0
@@ -69,14 +83,14 @@ class BeatFinder(Part):
         self._scores = np.frombuffer(value, dtype="<f4").reshape(-1, _WIDTH).astype(np.float32, copy=False)
 
     @property
-    def ecg_tail(self) -> bytes:
-        """float32 [leads, 4 · frames]."""
-        return self._ecg.astype("<f4").tobytes()
+    def signal_tail(self) -> bytes:
+        """float32 [leads + 1, 4 · frames]."""
+        return self._signal.astype("<f4").tobytes()
 
-    @ecg_tail.setter
-    def ecg_tail(self, value: bytes) -> None:
-        ecg = np.frombuffer(value, dtype="<f4").reshape(len(self._ecg), -1)
-        self._ecg = ecg.astype(np.float32, copy=False)
+    @signal_tail.setter
+    def signal_tail(self, value: bytes) -> None:
+        signal = np.frombuffer(value, dtype="<f4").reshape(len(self._signal), -1)
+        self._signal = signal.astype(np.float32, copy=False)
 
     @property
     def frontier(self) -> int:
@@ -91,25 +105,29 @@ class BeatFinder(Part):
         scores[known:, 0] = hop.r_peak
         scores[known:, _CLASSES] = hop.beat
         scores[known:, _SHAPES] = hop.morphology
-        ecg = np.concatenate((self._ecg, hop.ecg), axis=1)
-        peaks = self._decide(scores, ecg, self.first + len(scores) - self._reach)
+        signal = np.empty((len(self._signal), len(scores) * STEP), np.float32)
+        signal[:, : known * STEP] = self._signal
+        signal[:-1, known * STEP :] = hop.ecg
+        signal[-1, known * STEP :] = hop.qrs
+        peaks = self._decide(scores, signal, self.first + len(scores) - self._reach)
         keep = min(len(scores), 2 * self._reach)
         self.first += len(scores) - keep
         self._scores = scores[len(scores) - keep :].copy()
-        self._ecg = ecg[:, ecg.shape[1] - keep * STEP :].copy()
+        self._signal = signal[:, signal.shape[1] - keep * STEP :].copy()
         return peaks
 
     def finish(self) -> list[Peak]:
         """Return the peaks among the frames that were still waiting."""
-        return self._decide(self._scores, self._ecg, self.first + len(self._scores))
+        return self._decide(self._scores, self._signal, self.first + len(self._scores))
 
-    def _decide(self, scores: NDArray[np.float32], ecg: NDArray[np.float32], until: int) -> list[Peak]:
+    def _decide(self, scores: NDArray[np.float32], signal: NDArray[np.float32], until: int) -> list[Peak]:
         start, stop = self.decided - self.first, until - self.first
         self.decided = until
         candidates = (start + np.flatnonzero(scores[start:stop, 0] >= self._faint)).tolist()
         if not candidates:
             return []
         r: list[float] = scores[:, 0].tolist()
+        ecg, qrs = signal[:-1], signal[-1]
         known = np.isfinite(ecg)
         all_known = bool(known.all())
         scale = _mean_amplitude(ecg, None if all_known else known)
@@ -117,7 +135,7 @@ class BeatFinder(Part):
         for i in candidates:
             top = r[i]
             if top >= max(r[i : i + self._reach + 1]) and top > max(r[max(0, i - self._reach) : i], default=-1):
-                peaks.append(self._peak(scores, r, ecg, scale, all_known, i))
+                peaks.append(self._peak(scores, r, ecg, qrs, scale, all_known, i))
         return peaks
 
     def _peak(
@@ -125,6 +143,7 @@ class BeatFinder(Part):
         scores: NDArray[np.float32],
         r: list[float],
         ecg: NDArray[np.float32],
+        qrs: NDArray[np.float32],
         scale: list[float],
         all_known: bool,
         i: int,
@@ -136,6 +155,7 @@ class BeatFinder(Part):
         middle = i * STEP + (STEP - 1) / 2
         offset = self.first * STEP
         position = _r_position(ecg, scale, all_known, middle + STEP * _vertex(r, i))
+        centre = round(position)
         return Peak(
             frame_position=offset + middle,
             position=offset + position,
@@ -143,7 +163,10 @@ class BeatFinder(Part):
             faint=r[i] < self._on,
             beat=tuple(mixed[: len(BEAT_CLASSES)]),
             morphology=MORPHOLOGIES[morphologies.index(max(morphologies))],
-            around=_around(ecg, round(position)),
+            left=morphologies[_LEFT],
+            right=morphologies[_RIGHT],
+            around=_around(ecg, centre),
+            qrs=_qrs(qrs, centre),
         )
 
 
@@ -188,6 +211,26 @@ def _around(ecg: NDArray[np.float32], centre: int) -> NDArray[np.float32]:
     inside = slice(max(low, 0), min(high, ecg.shape[1]))
     out[:, inside.start - low : inside.stop - low] = ecg[:, inside]
     return out
+
+
+def _qrs(probability: NDArray[np.float32], centre: int) -> tuple[float, float] | None:
+    """Return where the QRS complex at or nearest to `centre` begins and ends, from there: where P(QRS) crosses one half."""
+    low = max(centre - _QRS_REACH, 0)
+    p: list[float] = probability[low : centre + _QRS_REACH + 1].tolist()
+    at = centre - low
+    if p[at] < _HALF:
+        near = [i for i in range(max(at - _QRS_NEAR, 0), min(at + _QRS_NEAR + 1, len(p))) if p[i] >= _HALF]
+        if not near:
+            return None
+        at = min(near, key=lambda i: abs(i - centre + low))
+    on = off = at
+    while on > 0 and p[on - 1] >= _HALF:
+        on -= 1
+    while off < len(p) - 1 and p[off + 1] >= _HALF:
+        off += 1
+    before = (p[on] - _HALF) / (p[on] - p[on - 1]) if on > 0 else 0.0
+    after = (p[off] - _HALF) / (p[off] - p[off + 1]) if off < len(p) - 1 else 0.0
+    return on - before + low - centre, off + after + low - centre
 
 
 def _vertex(values: list[float], i: int) -> float:

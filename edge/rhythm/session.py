@@ -9,6 +9,7 @@ from edge.encoder.contract import AHEAD_S, BEAT_CLASSES, HOP_S, MODEL_FS_HZ, RHY
 from edge.rhythm import state as rhythm_state
 from edge.rhythm.beat_rules import EctopyRate, ExtremeRates, RateRules, SilenceRules
 from edge.rhythm.book import FindingBook
+from edge.rhythm.conduction import Conduction
 from edge.rhythm.events import Beat, Current, HopResult, RhythmSpan
 from edge.rhythm.heart import Heart
 from edge.rhythm.label import AF, RhythmLabel
@@ -69,6 +70,7 @@ class RhythmSession:
         self._label = RhythmLabel(rules.rhythm)
         self._heart = Heart()
         self._slope = SlopeGate(rules.beat)
+        self._conduction = Conduction(rules.conduction, leads)
         self._wearer = Wearer(rules.wearer, len(leads))
         self._book = FindingBook(recording_key, rules, self._sample)
         self._silence = SilenceRules(self._book, rules, self._heart)
@@ -89,7 +91,7 @@ class RhythmSession:
         self._parts: list[Part] = [
             *(self._progress, self._judge, self._finder, self._label, self._heart, self._book, self._silence),
             *(self._rates, self._ectopy, self._peaks, self._vt, self._vf.stretch, self._af, *self._signals.values()),
-            *(self._trends, self._wearer, self._extremes, self._svt, *self._patterns.parts, self._slope),
+            *(self._trends, self._wearer, self._extremes, self._svt, *self._patterns.parts, self._slope, self._conduction),
         ]
         if state is not None:
             rhythm_state.restore(state, self._identity, self._parts)
@@ -263,7 +265,8 @@ class RhythmSession:
         if rr_s is not None and bpm is not None:
             self._rates.interval(position - rr_s * MODEL_FS_HZ, position, bpm)
         self._trends.beat(position, letter, rr_s, normal=not af and letter == before == "N")
-        return [Beat(self._sample(position), letter, confidence, peak.morphology)]
+        morphology = self._conduction.morphology(peak, kind not in (_N, _S))
+        return [Beat(self._sample(position), letter, confidence, morphology)]
 
     def _ventricular(self, second: Second) -> None:
         """Judge a second for VF and VT once the beats in it are (all but the newest) known."""
