@@ -41,7 +41,7 @@ def scan(
 ) -> None:
     """List the wearables that can be heard, strongest first. A strap sleeps until it is worn: moisten and wear it."""
     from edge.sources.ble.bindings import read_bindings, read_profiles
-    from edge.sources.ble.drivers import kind_of
+    from edge.sources.ble.kinds import kind_of
 
     bound = {binding.address: device for device, binding in read_bindings(state).items()}
     profiles = read_profiles(state)
@@ -89,7 +89,7 @@ def add(
     from pydantic import ValidationError
 
     from edge.sources.ble.bindings import Binding, change_bindings, read_profiles
-    from edge.sources.ble.drivers import KINDS
+    from edge.sources.ble.kinds import KINDS
     from edge.sources.payload import ID
 
     if not ID.fullmatch(device):
@@ -244,7 +244,7 @@ def _survey(state: Path, seconds: float) -> list[Advertisement]:
 def _look(state: Path, address: str) -> tuple[str, str]:
     """Return (kind, name) of a device that can be heard."""
     from edge.sources.ble.bindings import read_profiles
-    from edge.sources.ble.drivers import kind_of
+    from edge.sources.ble.kinds import kind_of
 
     for heard in _survey(state, 6.0):
         if heard.address == address.upper():
@@ -258,8 +258,8 @@ def _look(state: Path, address: str) -> tuple[str, str]:
 def _keep_profile(state: Path, path: Path) -> str:
     """Copy a sound description into the state folder; return its name."""
     from edge.sources.ble.bindings import PROFILE_FOLDER
-    from edge.sources.ble.drivers import KINDS
     from edge.sources.ble.generic import read_profile
+    from edge.sources.ble.kinds import KINDS
 
     profile: Profile = read_profile(path)
     if profile.name in KINDS:

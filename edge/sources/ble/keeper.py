@@ -15,7 +15,7 @@ from bleak.backends.device import BLEDevice
 from edge.alerts.backoff import Backoff
 from edge.sources.ble import heart_rate
 from edge.sources.ble.bindings import Binding
-from edge.sources.ble.drivers import Driver, StartRefusedError, notify
+from edge.sources.ble.drivers.driver import Driver, StartRefusedError, notify
 from edge.sources.ble.frame import FrameError
 from edge.sources.ble.link import BUSY_AFTER, Link, LinkEvent, State, while_streaming, why_away, why_unreachable
 from edge.sources.ble.radio import RADIO_ERRORS, Radio, reason_of
@@ -194,7 +194,7 @@ class Keeper:
     async def _subscribe_standard(self, client: BleakClient) -> None:
         """Heart rate brings contact and RR; the battery brings its level."""
         if client.services.get_characteristic(heart_rate.MEASUREMENT) is not None:
-            await notify(client, heart_rate.MEASUREMENT, self._on_heart)
+            await notify(client, heart_rate.MEASUREMENT, self._on_heart, self.session)
         await self._read_battery(client)
 
     async def _read_battery(self, client: BleakClient) -> None:
@@ -207,10 +207,7 @@ class Keeper:
             self.session.on_bad(error)
 
     def _on_heart(self, data: bytes) -> None:
-        try:
-            self.session.on_heart(heart_rate.decode_measurement(data))
-        except FrameError as error:
-            self.session.on_bad(error)
+        self.session.on_heart(heart_rate.decode_measurement(data))
 
     async def _let_go(self, client: BleakClient) -> None:
         """Stop the stream before the connection goes: a strap left streaming drains its battery."""

@@ -15,10 +15,10 @@ from edge.config import Ble
 from edge.errors import BadInputError
 from edge.intervals import Intervals
 from edge.sources.ble.bindings import Binding, read_bindings, read_profiles
-from edge.sources.ble.drivers import KINDS, driver_of
 from edge.sources.ble.generic import Profile
 from edge.sources.ble.interval_track import IntervalTrack
 from edge.sources.ble.keeper import Keeper
+from edge.sources.ble.kinds import KINDS, driver_of
 from edge.sources.ble.radio import Radio
 from edge.sources.ble.session import Session
 from edge.sources.stream import Stream
