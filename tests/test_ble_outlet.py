@@ -93,12 +93,12 @@ def test_what_does_not_go_on_is_not_joined(disk: Disk) -> None:
 
 
 def test_a_chunk_is_not_longer_than_it_may_be(disk: Disk) -> None:
-    out = outlet(disk)
-    for number in range(41):
+    out = outlet(disk, limit_s=200.0)
+    for number in range(1 + 4 * round(MAX_CHUNK_S * FS_HZ / N)):
         out.put(piece(number))
     while not out.idle:
         disk.commit()
-    assert [d.chunk.n for d in disk.taken] == [N] + 4 * [round(MAX_CHUNK_S * FS_HZ)]
+    assert [d.chunk.n for d in disk.taken] == [N, *4 * [round(MAX_CHUNK_S * FS_HZ)]]
 
 
 def test_no_lag_grows_beyond_the_queue(disk: Disk) -> None:

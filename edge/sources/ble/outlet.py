@@ -17,8 +17,8 @@ from edge.chunk import Delivery
 from edge.sources.ble.anchor import Anchor
 from edge.sources.ble.placer import Piece, joined
 
-MAX_CHUNK_S = 5.0
-"""Pieces are joined up to this much signal."""
+MAX_CHUNK_S = 30.0
+"""Pieces are joined up to this much signal; intake takes twice as much."""
 KEPT_LATENCIES = 1024
 LAG_BOUNDS_S = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.0, 5.0, 10.0, 30.0)
 """Upper bounds of the counts in `lags`, as a Prometheus histogram has them; beyond the last there is one more."""
