@@ -94,7 +94,10 @@ def _in_run(lead: NDArray[np.int32], span: slice) -> NDArray[np.bool_]:
     around = lead[span.start - reach : span.stop + reach]
     same = around[1:] == around[:-1]
     n = span.stop - span.start
-    runs = np.asarray(np.lib.stride_tricks.sliding_window_view(same, reach).all(axis=1))
+    last = same.size - reach + 1
+    runs = same[:last].copy()
+    for shift in range(1, reach):
+        runs &= same[shift : last + shift]
     result = np.zeros(n, dtype=np.bool_)
     for shift in range(CLIPPED_RUN):
         result |= runs[shift : shift + n]
