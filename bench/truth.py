@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from edge.assistant.answer import spoken_fact
 from edge.assistant.ask import NOT_UNDERSTOOD, Answer
 from edge.assistant.guard import DIAGNOSIS, EMERGENCY, MEDICINE, STEERING
 from edge.assistant.localtime import iso_utc, show_duration, zone
@@ -47,7 +48,7 @@ def faults(item: dict[str, Any], answer: Answer, timezone: str) -> list[str]:
         if name == "onsets":
             starts = [row["start"].value for row in result.items]
             if starts != [_ns(text) for text in value] or any(
-                row["start"].spoken(tz) not in answer.answer for row in result.items[:5]
+                spoken_fact(row["start"], result, tz) not in answer.answer for row in result.items[:5]
             ):
                 wrong.append(f"onsets {starts}")
             continue
@@ -63,7 +64,7 @@ def faults(item: dict[str, Any], answer: Answer, timezone: str) -> list[str]:
             wrong.append(f"{fact} {facts[fact]} instead of {want}")
         if item["asks"].split()[0] in ("first", "last", "longest") and name == "count":
             continue
-        if result.facts[fact].spoken(tz) not in answer.answer:
+        if spoken_fact(result.facts[fact], result, tz) not in answer.answer:
             wrong.append(f"{fact} is not said")
     return wrong
 

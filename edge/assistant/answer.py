@@ -17,9 +17,13 @@ from edge.assistant.glossary import GLOSSARY
 from edge.assistant.labels import ANY, BEAT_LABELS, GENERAL_LABELS, SIGNAL_RULES, SPOKEN
 from edge.assistant.localtime import show_duration
 from edge.assistant.plan import SPAN, TOOLS
-from edge.assistant.result import Fact, Result, spoken_period
+from edge.assistant.result import Fact, Result, is_one_day, spoken_period
 
 SHOWN_ITEMS = 5
+SHOWN_STEPS = 10
+"""Steps of a course that are all named."""
+SHOWN_KINDS = 8
+"""Kinds of events that a summary names."""
 UNANALYSED_S = 60.0
 """Less than this is the ordinary lag of analysis and goes unsaid."""
 
@@ -67,6 +71,7 @@ _FRAMES: dict[str, tuple[str, ...]] = {
         "{subject} {period}, in steps of {bin}: {first} in the first step, {last} in the last; "
         "lowest {lowest} from {lowest_at}, highest {highest} from {highest_at}.",
     ),
+    "course": ("{subject} {period}, in steps of {bin}: {items}.",),
     "hrv": ("Heart rate variability {period}: {figures}, from {nn} intervals between normal beats.",),
     "interval": (
         "{interval} {period}: {median}{spread_said}, the median of {beats} beats in {clips} clips.{formula_said}",
@@ -107,7 +112,14 @@ _UNKNOWN = {
     "not_readable": "{recorded} were recorded {period}, but nothing of it was readable, so I cannot tell {what}.",
 }
 """Why something cannot be told → the sentence of the slot `unknown`."""
-_BASIS = " This rests on {readable} of readable signal, {recorded} recorded, in a period of {period_length}."
+_BASIS = (
+    " All {period_length} of it readable.",
+    " Recorded: {recorded} of {period_length}, all readable.",
+    " Recorded: {recorded} of {period_length}, readable {readable}.",
+    " Nothing was recorded in these {period_length}.",
+)
+_THAT_TIME = "in that time"
+"""The period of a result, if it is that of the one before."""
 _UNANALYSED = " {unanalysed} of the recording are not analysed yet."
 _NO_BASIS = ("explain", "device", "coverage", "compare", "strip", "describe", "similar", "localize")
 _INTERVAL_NAMES = {"pr": "the PR interval", "qrs": "the QRS duration", "qt": "the QT interval", "qtc": "QTc"}
@@ -169,7 +181,13 @@ def fill(pieces: Iterable[str], results: Sequence[Result], tz: ZoneInfo) -> Iter
     Raises:
         ValueError: a slot that no result has.
     """
-    slots = {f"r{n}.{name}": text for n, result in enumerate(results, 1) for name, text in _slots(result, tz).items()}
+    slots: dict[str, str] = {}
+    for n, result in enumerate(results, 1):
+        last, following = results[n - 2] if n > 1 else None, results[n] if n < len(results) else None
+        found = _slots(result, tz, same_time=last is not None and _shares(result, last))
+        if following is not None and _shares(result, following) and "{coverage}" in frames(following)[0]:
+            found["coverage"] = ""  # said once, at the end
+        slots |= {f"r{n}.{name}": text for name, text in found.items()}
     held = ""
     first = True
     for piece in pieces:
@@ -195,6 +213,27 @@ def fill(pieces: Iterable[str], results: Sequence[Result], tz: ZoneInfo) -> Iter
                 yield said
     if held:
         raise ValueError("a slot was cut short")
+
+
+def spoken_fact(fact: Fact, result: Result, tz: ZoneInfo) -> str:
+    """Return a figure of a result as text: a time by the clock alone where the answer names its one day."""
+    text = fact.spoken(tz)
+    inside = fact.kind == "utc" and result.period.start_ns <= fact.value < result.period.end_ns
+    if result.step.args.get("which") == SPAN:
+        return text
+    if inside and result.step.tool not in ("compare", "device", "describe") and is_one_day(result.period, tz):
+        return text.split(" ", 3)[3]
+    return text
+
+
+def _shares(one: Result, other: Result) -> bool:
+    """Whether two results are about the same time of the same wearer, and rest on the same."""
+    return (
+        (one.period.start_ns, one.period.end_ns, one.step.args["wearer"])
+        == (other.period.start_ns, other.period.end_ns, other.step.args["wearer"])
+        and one.coverage == other.coverage
+        and not {one.step.tool, other.step.tool} & {"explain", "device", "compare"}
+    )
 
 
 def speak(result: Result, tz: ZoneInfo) -> str:
@@ -237,7 +276,9 @@ def _kind(result: Result) -> str:
     if tool == "heart_rate":
         return args["aggregate"] if facts["minutes"].value else "no_rate"
     if tool == "trend":
-        return "trend" if "first" in facts else "no_rate"
+        if "first" not in facts:
+            return "no_rate"
+        return "course" if len(result.items) <= SHOWN_STEPS else "trend"
     if tool in ("hrv", "interval"):
         return tool
     if not facts["count"].value:
@@ -245,6 +286,8 @@ def _kind(result: Result) -> str:
     if tool in ("summary", "similar"):
         return tool
     beats = args["label"] in BEAT_LABELS
+    if args["label"] == "all_beats" and tool not in ("first", "last"):
+        return "count"
     if tool in ("first", "last"):
         return f"{tool}_beat" if beats else tool
     if beats:
@@ -252,13 +295,13 @@ def _kind(result: Result) -> str:
     return "total_time_no_share" if tool == "total_time" and "share" not in facts else tool
 
 
-def _slots(result: Result, tz: ZoneInfo) -> dict[str, str]:
+def _slots(result: Result, tz: ZoneInfo, *, same_time: bool = False) -> dict[str, str]:
     coverage, facts, args = result.coverage, result.facts, result.step.args
     label = args.get("label", args.get("of", ANY))
     one, several = SPOKEN.get(label, ("place", "places"))
     count = facts.get("count", Fact("count", 0)).value
-    period = spoken_period(result.period, tz)
-    slots = {name: fact.spoken(tz) for name, fact in facts.items()}
+    period = _THAT_TIME if same_time else spoken_period(result.period, tz, result.now_ns)
+    slots = {name: spoken_fact(fact, result, tz) for name, fact in facts.items()}
     if "rule" in slots:
         slots["rule"] = SPOKEN[slots["rule"]][0]
     slots |= {
@@ -286,8 +329,18 @@ def _slots(result: Result, tz: ZoneInfo) -> dict[str, str]:
     if kind in _UNKNOWN:
         slots["unknown"] = _UNKNOWN[kind].format_map(slots)
     slots["unmarked"] = f"The language model marks nothing {period}."
-    slots["coverage"] = (_BASIS + (_UNANALYSED if _lags(result) else "")).format_map(slots)
+    slots["coverage"] = (_basis(result) + (_UNANALYSED if _lags(result) else "")).format_map(slots)
     return slots | _slots_of_tool(result, tz, slots)
+
+
+def _basis(result: Result) -> str:
+    coverage = result.coverage
+    lost_s, unread_s = coverage.period_s - coverage.recorded_s, coverage.recorded_s - coverage.readable_s
+    if coverage.recorded_s <= 0:
+        return _BASIS[3]
+    if unread_s >= min(60.0, 0.01 * coverage.recorded_s):
+        return _BASIS[2]
+    return _BASIS[0 if lost_s < min(60.0, 0.01 * coverage.period_s) else 1]
 
 
 def _slots_of_tool(result: Result, tz: ZoneInfo, slots: dict[str, str]) -> dict[str, str]:
@@ -332,7 +385,7 @@ def _slots_of_tool(result: Result, tz: ZoneInfo, slots: dict[str, str]) -> dict[
 
 def _slots_of_compare(result: Result, tz: ZoneInfo) -> dict[str, str]:
     assert result.versus is not None
-    versus = spoken_period(result.versus, tz)
+    versus = spoken_period(result.versus, tz, result.now_ns)
     change = ""
     first = next((name for name in result.facts if name.startswith("change.")), None)
     if first is not None:
@@ -402,27 +455,31 @@ def _named(result: Result, tz: ZoneInfo) -> str:
 
 
 def _items(result: Result, tz: ZoneInfo) -> str:
+    def said(fact: Fact) -> str:
+        return spoken_fact(fact, result, tz)
+
     def words(item: dict[str, Fact]) -> str:
         if "value" in item:
-            return f"{item['value'].spoken(tz)} from {item['start'].spoken(tz)}"
+            return f"{said(item['value'])} from {said(item['start'])}"
         if "likeness" in item:
             rule = item["event"].value
-            name = ", ".join(SPOKEN[r][0] for r in rule.split(", ")) if rule != "no event" else rule
-            return f"{item['start'].spoken(tz)} ({name}, likeness {item['likeness'].spoken(tz)})"
+            name = SPOKEN[rule][0] if rule in SPOKEN else rule
+            return f"{said(item['start'])} ({name}, likeness {said(item['likeness'])})"
         if "engine" in item:
-            return f"{item['start'].spoken(tz)} for {item['duration'].spoken(tz)}"
+            return f"{said(item['start'])} for {said(item['duration'])}"
         one, several = SPOKEN[item["rule"].value]
         if "count" in item:
             count = item["count"]
-            return f"{count.spoken(tz)} {one if count.value == 1 else several} ({item['total'].spoken(tz)})"
+            return f"{said(count)} {one if count.value == 1 else several} ({said(item['total'])})"
         if "duration" not in item:
-            return f"{one} since {item['start'].spoken(tz)}"
+            return f"{one} since {said(item['start'])}"
         named = f"{one}, " if result.step.args.get("label") in GENERAL_LABELS else ""
-        return f"{named}{item['start'].spoken(tz)} for {item['duration'].spoken(tz)}"
+        return f"{named}{said(item['start'])} for {said(item['duration'])}"
 
     if not result.items or result.step.tool not in (*TOOLS,):
         return ""
-    shown = "; ".join(words(item) for item in result.items[:SHOWN_ITEMS])
+    most = {"summary": SHOWN_KINDS, "trend": SHOWN_STEPS}.get(result.step.tool, SHOWN_ITEMS)
+    shown = "; ".join(words(item) for item in result.items[:most])
     total = result.facts["count"].value if result.step.tool in ("list", "count", "localize") else len(result.items)
-    more = total - min(len(result.items), SHOWN_ITEMS)
+    more = total - min(len(result.items), most)
     return f"{shown}; and {more} more" if more > 0 else shown

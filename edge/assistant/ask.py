@@ -14,7 +14,7 @@ from edge.assistant.answer import answer_grammar, fill, settle, ways
 from edge.assistant.find import event
 from edge.assistant.guard import fixed_answer
 from edge.assistant.localtime import show_minute, zone
-from edge.assistant.period import Anchor, Period, anchor, default_period, resolve
+from edge.assistant.period import Anchor, Period, anchor, default_period, other_half, resolve
 from edge.assistant.plan import Marked, Step, Steps, line, mark, named, plain
 from edge.assistant.planner import Writer, make_plan
 from edge.assistant.reader import Reading, read
@@ -252,10 +252,17 @@ def _period(scope: Scope, phrase: str, default: Period, since_ns: int | None) ->
         period = _hanging(scope, hangs, phrase)
     else:
         period = resolve(phrase, scope.now_ns, scope.tz) if phrase else default
+        earlier = other_half(phrase, scope.now_ns, scope.tz) if phrase else None
+        if earlier is not None and not _recorded(scope, period) and _recorded(scope, earlier):
+            period = earlier
     period = _bounded(scope.conn, scope.wearer, period, since_ns)
     if period.start_ns >= period.end_ns:
         raise BadInputError(f"{period.phrase!r} lies before {show_minute(period.start_ns, scope.tz)}")
     return period
+
+
+def _recorded(scope: Scope, period: Period) -> bool:
+    return queries.coverage(scope.conn, scope.wearer, period.start_ns, period.end_ns).recorded_s > 0
 
 
 def _hanging(scope: Scope, hangs: Anchor, phrase: str) -> Period:

@@ -97,16 +97,23 @@ LABEL_WORDS: tuple[tuple[str, str], ...] = (
     ("r_on_t", r"r[ -]on[ -]t"),
     ("bigeminy", r"bigemin\w*"),
     ("trigeminy", r"trigemin\w*"),
-    ("run", r"runs? of (?:\w+ )?(?:ectop\w*|pvcs?|beats)|runs(?! of)|nsvt|salvos?"),
+    (
+        "run",
+        r"(?:(?<=longest )|(?<=last )|(?<=first )|(?<=any ))run(?! of)|runs(?! of)|nsvt|salvos?"
+        r"|runs? of (?:\w+ )?(?:ectop\w*|pvcs?|beats)",
+    ),
     (
         "sve",
-        r"pacs?|sves?|svebs?|svpbs?|apcs?|apbs?|premature (?:atrial|supra-? ?ventricular) (?:beats?|contractions?)"
+        r"(?:beats|ones|those|extras?) (?:(?:coming|that come|starting) )?from the (?:atria|atrium|upper chambers?)"
+        r"|(?:atrial|supraventricular) ones"
+        r"|pacs?|sves?|svebs?|svpbs?|apcs?|apbs?|premature (?:atrial|supra-? ?ventricular) (?:beats?|contractions?)"
         r"|(?:supra-? ?ventricular|atrial) (?:ectop\w*(?: beats?)?|extra[- ]?systoles?"
         r"|(?:(?:extra|premature)[- ]?)?(?:beats?|contractions?))",
     ),
     (
         "pvc",
-        r"pvc'?s?|vpbs?|vebs?|vpcs?|ves|(?:premature )?ventricular (?:ectop\w*(?: beats?)?|beats?"
+        r"(?:beats|ones|those|extras?) (?:(?:coming|that come|starting) )?from the (?:ventricles?|lower chambers?)"
+        r"|ventricular ones|pvc'?s?|vpbs?|vebs?|vpcs?|ves|(?:premature )?ventricular (?:ectop\w*(?: beats?)?|beats?"
         r"|(?:extra|premature)[- ]?(?:systoles?|beats?|contractions?))",
     ),
     (

@@ -81,6 +81,14 @@ def show_minute(utc_ns: int, tz: tzinfo) -> str:
     return f"{at:%a} {at.day} {at:%b %Y %H:%M %Z}"
 
 
+def spoken(utc_ns: int, tz: tzinfo) -> str:
+    """Return `Sun 29 Mar 03:20`, with seconds where there are any, with the zone in an hour that comes twice."""
+    at = to_local(utc_ns, tz)
+    seconds = f":{at:%S}" if at.second else ""
+    twice = at.replace(fold=0).utcoffset() > at.replace(fold=1).utcoffset()  # type: ignore[operator]
+    return f"{at:%a} {at.day} {at:%b %H:%M}{seconds}" + (f" {at:%Z}" if twice else "")
+
+
 def show_duration(seconds: float) -> str:
     """Return `2 h 5 min`, `3 min 10 s` or `4.2 s`."""
     if seconds < 9.95:

@@ -198,7 +198,8 @@ def similar(result: Result, scope: Scope) -> None:
     result.facts["places"] = Fact("count", len(places))
     for at_ns, score in places:
         there = findings(scope, ANY, Period("", at_ns, at_ns + HOP_NS))
-        rules = ", ".join(dict.fromkeys(row["rule"] for row in there)) or "no event"
+        shortest = min(there, key=lambda row: row["end_ns"] - row["start_ns"], default=None)
+        rules = "no event" if shortest is None else shortest["rule"]
         result.items.append(
             {"start": Fact("utc", at_ns), "likeness": Fact("share", score), "event": Fact("text", rules)}
         )

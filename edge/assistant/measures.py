@@ -28,6 +28,8 @@ from edge.report.status import read_status
 from edge.store import queries
 
 _DEVICE_RULES = ("battery_low", "lead_off", "link_lost", "recording_stopped")
+LEAST_SHARE = 0.1
+"""A step of a course counts from this share of readable minutes on, if there are such steps."""
 _HRV_MS = {"sdnn": "sdnn_ms", "rmssd": "rmssd_ms"}
 
 
@@ -74,6 +76,8 @@ def trend(result: Result, scope: Scope) -> None:
             values[n] = Fact("count", values.get(n, Fact("count", 0)).value + 1)
         result.facts["count"] = Fact("count", len(times))
     result.facts["minutes"] = Fact("count", len(read))
+    solid = {n for n, rows in readable.items() if len(rows) * queries.MINUTE_NS >= LEAST_SHARE * step_ns}
+    values = {n: value for n, value in values.items() if n in solid} or values
     if not values:
         if read:
             result.missing = "too few normal beats to tell"

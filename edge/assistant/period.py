@@ -3,8 +3,8 @@
 Conventions (every answer shows the resolved times): night 22:00-07:00, morning 05:00-12:00, afternoon 12:00-18:00,
 evening 18:00-22:00; breakfast 07:00, lunch 12:00, dinner 18:00. "Last night" is the night that ended or ends today.
 "Last 3 days" are 72 hours, "yesterday" is a calendar day of 23, 24 or 25 h, "last week" runs Monday to Monday,
-"the past week" is 7 × 24 h. A clock time without am or pm means its most recent occurrence; within a named day,
-12 to 6 is taken as afternoon. Nothing reaches beyond now.
+"the past week" is 7 × 24 h. A clock time without am or pm means its most recent occurrence (`other_half` is the one
+before); within a named day, 12 to 6 is taken as afternoon. Nothing reaches beyond now.
 """
 
 from __future__ import annotations
@@ -48,8 +48,13 @@ _N = r"(?:\d{1,4}|an?|a couple of|couple of|" + "|".join(list(_NUMBERS)[1:13]) +
 _UNIT = r"(?:seconds?|minutes?|mins?|hours?|days?|weeks?)"
 _CLOCK = (
     rf"(?:{'|'.join(sorted(_MEALS, key=len, reverse=True))}"
-    r"|\d{1,2}(?:[:.]\d{2})?(?:\s*(?:am|pm|a\.m\.|p\.m\.)(?!\w)|\s*o'?clock)?)(?![\w%])"
+    r"|\d{1,2}(?:[:.]\d{2}(?::\d{2})?)?(?:\s*(?:am|pm|a\.m\.|p\.m\.)(?!\w)|\s*o'?clock)?)(?![\w%])"
 )
+_CLOCK_PLAIN = (
+    rf"(?:{'|'.join(sorted(_MEALS, key=len, reverse=True))}"
+    r"|\d{1,2}(?:[:.]\d{2}(?::\d{2})?)?\s*(?:am|pm|a\.m\.|p\.m\.)(?!\w)|\d{1,2}:\d{2})(?![\w%])"
+)
+"""A clock time that nothing else can be."""
 _MONTH = (
     r"(?:january|february|march|april|may|june|july|august|september|october|november|december"
     rf"|{'|'.join(_MONTHS)})(?!\w)"
@@ -97,6 +102,11 @@ _PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
             "range",
             rf"(?:(?P<day0>{_WHEN}),? )?(?:between|from) (?P<a>{_CLOCK}){_on('day1')}"
             rf" ?(?:and|to|until|till|-|–) ?(?P<b>{_CLOCK}){_on('day')}",
+        ),
+        (
+            "range",
+            rf"(?:(?P<day0>{_WHEN}),? )?(?:at )?(?P<a>{_CLOCK})(?P<day1>)"
+            rf" ?(?:to|until|till|-|–) ?(?P<b>{_CLOCK_PLAIN}){_on('day')}",
         ),
         ("days", rf"(?:between|from) (?P<first>{_DAYNAME}) (?:and|to|until|till|through) (?P<last>{_DAYNAME})"),
         ("since_back", rf"since (?P<ago>{_N} {_UNIT}) ago"),
@@ -229,6 +239,25 @@ def resolve(phrase: str, now_ns: int, tz: ZoneInfo) -> Period:
     raise BadInputError(f"{phrase!r} is not a time I know")
 
 
+def other_half(phrase: str, now_ns: int, tz: ZoneInfo) -> Period | None:
+    """Return the period twelve hours before the one that clock times without am, pm or day mean; None for others."""
+    words = " ".join(phrase.split())
+    for name, pattern in _PATTERNS:
+        match = pattern.fullmatch(words)
+        if match is None:
+            continue
+        named = match.groupdict()
+        if name not in ("range", "at", "since_clock") or any(named.get(day) for day in ("day", "day0", "day1")):
+            return None
+        if any(len(_clocks(clock)) < 2 for clock in (named.get("a"), named.get("b")) if clock):
+            return None
+        start_ns = resolve(phrase, now_ns, tz).start_ns
+        earlier = resolve(phrase, now_ns - 43_200 * NS, tz)
+        end_ns = now_ns if name == "since_clock" else earlier.end_ns
+        return Period(phrase, earlier.start_ns, end_ns) if earlier.start_ns < start_ns else None
+    return None
+
+
 def _back_s(name: str, match: re.Match[str]) -> float | None:
     """Return how far before now the period begins when it is a length of time up to now."""
     if name == "half":
@@ -257,15 +286,15 @@ def _clocks(text: str) -> list[time]:
     text = text.lower().replace("o'clock", "").replace("oclock", "").strip()
     if text in _MEALS:
         return [_MEALS[text]]
-    match = re.fullmatch(r"(\d{1,2})(?:[:.](\d{2}))?\s*([ap]\.?m\.?)?", text)
-    hour, minute = (int(match[1]), int(match[2] or 0)) if match else (99, 0)
-    if match is None or minute > 59 or hour > 24 or (match[3] and not 1 <= hour <= 12):
+    match = re.fullmatch(r"(\d{1,2})(?:[:.](\d{2})(?::(\d{2}))?)?\s*([ap]\.?m\.?)?", text)
+    hour, minute, second = (int(match[1]), int(match[2] or 0), int(match[3] or 0)) if match else (99, 0, 0)
+    if match is None or max(minute, second) > 59 or hour > 24 or (match[4] and not 1 <= hour <= 12):
         raise BadInputError(f"{text!r} is not a time of day")
-    if match[3]:
-        return [time(hour % 12 + (12 if match[3].startswith("p") else 0), minute)]
+    if match[4]:
+        return [time(hour % 12 + (12 if match[4].startswith("p") else 0), minute, second)]
     if hour == 24 or hour == 0 or hour > 12 or match[1].startswith("0"):
-        return [time(hour % 24, minute)]
-    return [time(hour % 12, minute), time(hour % 12 + 12, minute)]
+        return [time(hour % 24, minute, second)]
+    return [time(hour % 12, minute, second), time(hour % 12 + 12, minute, second)]
 
 
 def _named_day(text: str, now: datetime) -> date:
@@ -417,6 +446,9 @@ def _since_clock(match: re.Match[str], now: datetime) -> Span:
 
 
 def _before(match: re.Match[str], now: datetime) -> Span:
+    if match["day"] and match["a"].lower() == "midnight":  # that of the evening, or it would be the day before
+        start, end = _when(match["day"], now)
+        return start, end if end.time() == time() else datetime.combine(end.date(), time())
     end = _instant(match["a"], match["day"], now)
     midnight = datetime.combine((end - timedelta(microseconds=1)).date(), time())
     return (min(_when(match["day"], now)[0], midnight) if match["day"] else midnight), end
@@ -425,6 +457,8 @@ def _before(match: re.Match[str], now: datetime) -> Span:
 def _clock_around(match: re.Match[str], now: datetime) -> Span:
     at = _instant(match["a"], match["day0"] or match["day"], now)
     margin = timedelta(minutes=30 if re.search(r"\b(?:around|about)\b", match[0].lower()) else 5)
+    if re.search(r":\d\d:\d\d", match["a"]):
+        margin = timedelta(seconds=30)
     return at - margin, at + margin
 
 

@@ -448,7 +448,7 @@ def _aggregates(rest: str) -> list[str]:
 
 def _says(clause: _Clause) -> bool:
     return bool(clause.tool or clause.labels or clause.phrases or clause.wearers or clause.edge or clause.lone) or _has(
-        r"how long|when|percentage|percent|how many|how much|how often|where|list|which|enumerate", clause.text
+        rf"how long|when|how many|how much|how often|where|list|which|enumerate|{_SHARE}", clause.text
     )
 
 
@@ -513,6 +513,8 @@ def _refines(clause: _Clause, last: _Clause) -> bool:
     if last.tool in ("first", "last", "longest") and re.fullmatch(
         r"(?:at )?(?:when|what time)(?: was (?:it|that))?", words
     ):
+        return True
+    if last.tool == "heart_rate" and re.fullmatch(r"how (?:fast|slow|high|low|much)(?: (?:was|is) it)?", words):
         return True
     one = re.fullmatch(r"(?:i mean )?(?:the |just |only )*(?:very )?\w+ ones?(?: please)?", words)
     if one and clause.edge and not clause.labels and last.tool in ("list", "count") and last.labels:
@@ -587,7 +589,7 @@ def _borrow_tool(clause: _Clause, before: _Clause | None, after: _Clause | None,
     if before is not None and before.labels and not clause.labels and not clause.tool:
         asked: tuple[tuple[str, list[dict[str, str]], str], ...] = (
             ("total_time", [{"measure": "share"}], _SHARE),
-            ("total_time", [{"measure": "time"}], r"how long|how much time|in total"),
+            ("total_time", [{"measure": "time"}], r"how long|how much (?:of the )?time|in total"),
             ("list", [], r"when|which ones|what times?|list"),
             ("count", [], r"how many|how often|count"),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from datetime import time, timedelta
 from typing import Any, Literal, Protocol
 from zoneinfo import ZoneInfo
 
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection
 
-from edge.assistant.localtime import NS, iso_utc, show, show_duration, show_minute
+from edge.assistant.localtime import NS, iso_utc, show_duration, spoken, to_local
 from edge.assistant.period import Period
 from edge.assistant.plan import Step
 from edge.store import queries
@@ -40,14 +41,16 @@ class Fact:
     def spoken(self, tz: ZoneInfo) -> str:
         """Return the figure as text; every digit of an answer comes from here."""
         if self.kind == "utc":
-            return show(self.value, tz)
+            return spoken(self.value, tz)
         if self.kind == "duration_s":
             return show_duration(self.value)
         if self.kind == "bpm":
             return f"{self.value:.0f} bpm"
         if self.kind == "share":
             percent = 100 * self.value
-            return f"{percent:.1f} %" if percent >= 1 else f"{percent:.2g} %"
+            return (
+                f"{percent:.0f} %" if percent >= 99.95 else f"{percent:.1f} %" if percent >= 1 else f"{percent:.2g} %"
+            )
         if self.kind == "ms":
             return f"{self.value:.0f} ms"
         if self.kind.startswith("change"):
@@ -70,6 +73,8 @@ class Result:
     """{"event": id} or {"span": [start, end]} in UTC; at most `MAX_CITATIONS`."""
     versus: Period | None = None
     """The other period of a comparison."""
+    now_ns: int = 0
+    """When it was asked."""
     missing: str = ""
     """Why the tool can say nothing, in words; "" if it can."""
     source: Literal["database", "model"] = "database"
@@ -119,9 +124,24 @@ class Scope:
     eyes: Eyes | None = None
 
 
-def spoken_period(period: Period, tz: ZoneInfo) -> str:
-    """Return `from Sat 28 Mar 2026 22:00 CET to Sun 29 Mar 2026 07:00 CEST`."""
-    return f"from {show_minute(period.start_ns, tz)} to {show_minute(period.end_ns, tz)}"
+def is_one_day(period: Period, tz: ZoneInfo) -> bool:
+    """Whether a period lies within one local day."""
+    last = to_local(period.end_ns, tz) - timedelta(microseconds=1)
+    return to_local(period.start_ns, tz).date() == last.date()
+
+
+def spoken_period(period: Period, tz: ZoneInfo, now_ns: int) -> str:
+    """Return `from Sat 28 Mar 22:00 to Sun 29 Mar 07:00 CEST`, with the year unless it is the current one."""
+    start, end = to_local(period.start_ns, tz), to_local(period.end_ns, tz)
+    year = f" {start.year}" if start.year != to_local(now_ns, tz).year else ""
+    zones = (f" {start:%Z}" if start.utcoffset() != end.utcoffset() else "", f" {end:%Z}")
+    day = f"{start:%a} {start.day} {start:%b}{year}"
+    if not is_one_day(period, tz):
+        return f"from {day} {start:%H:%M}{zones[0]} to {end:%a} {end.day} {end:%b %H:%M}{zones[1]}"
+    if start.time() == end.time() == time():
+        return f"on {day}"
+    until = "24:00" if end.time() == time() else f"{end:%H:%M}"
+    return f"on {day} from {start:%H:%M}{zones[0]} to {until}{zones[1]}"
 
 
 def span(start_ns: int, end_ns: int) -> Citation:

@@ -37,7 +37,8 @@ _KEPT_TEXT = (
     "complete completes completed completely couple couples coupled second match matches function functional passes "
     "reported reporting reports reliable unreliable correction convention collection internal integral percentile "
     "reachable unreachable regarding regarded reworded dilation dilated donation launch latent alter altered alters "
-    "months monthly mounting recurring recurred resent proportional promotion prematurely summaries totals friction "
+    "atria atrium ventricle ventricles months monthly mounting recurring "
+    "recurred resent proportional promotion prematurely summaries totals friction "
 )
 _KEPT = frozenset(_KEPT_TEXT.split())
 

@@ -22,7 +22,7 @@ from edge.store import queries
 def run_step(step: Step, period: Period, scope: Scope, versus: Period | None = None) -> Result:
     """Call the tool of a step over a resolved period."""
     coverage = queries.coverage(scope.conn, scope.wearer, period.start_ns, period.end_ns)
-    result = Result(step, period, coverage, versus=versus)
+    result = Result(step, period, coverage, versus=versus, now_ns=scope.now_ns)
     _TOOLS[step.tool](result, scope)
     if step.tool not in ("explain", "device") and not result.citations and coverage.recorded_s > 0:
         result.citations.append(span(period.start_ns, period.end_ns))
