@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from edge.chunk import Chunk, Delivery
 from edge.config import Ble
 from edge.intervals import Intervals
+from edge.metrics_ble import ble_metrics
 from edge.sources.ble.bindings import Binding, change_bindings
 from edge.sources.ble.keeper import Keeper
 from edge.sources.ble.source import BleSource
@@ -108,6 +109,26 @@ async def source(
 
 def keeper(running: BleSource, device: str = "strap") -> Keeper:
     return running._keepers[device][0]
+
+
+def metric(running: BleSource, name: str, **labels: str) -> float:
+    """Return the value that Prometheus would be told."""
+    for family in ble_metrics(running.snapshot()["devices"]):
+        for sample in family.samples:
+            if sample.name == f"anyecg_ble_{name}" and labels.items() <= sample.labels.items():
+                return float(sample.value)
+    raise AssertionError(f"no metric {name} with {labels}")
+
+
+def assert_told(running: BleSource, state: str, reason: str = "") -> None:
+    """The strap is in this state, which is an event with its reason and a metric, too."""
+    link = keeper(running).link
+    assert link.state == state
+    assert reason in link.reason
+    assert link.events[-1].state == state
+    assert metric(running, "state", device="strap", state=state) == 1
+    assert metric(running, "state_entered_total", device="strap", state=state) >= 1
+    assert metric(running, "state_seconds_total", device="strap", state=state) >= 0
 
 
 async def until(is_true: Callable[[], object], timeout_s: float = 10.0, what: str = "it") -> None:

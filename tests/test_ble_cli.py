@@ -70,6 +70,10 @@ def test_scan_add_test_list_remove(bus: PrivateBus, tmp_path: Path) -> None:
         assert not straps[1].streaming
         assert row["hr_bpm"] == 75
         assert "anna" in shown(state, "list")
+        assert f"{ADDRESS}" in (heard := shown(state, "scan", "--seconds", "1"))
+        assert "-40 dBm" in heard
+        assert "ECG, RR" in heard
+        assert "streaming" in shown(state, "test", "patch", "--seconds", "2")
         assert {row["device"]: row["state"] for row in call(state, "list")}["chest"] == "unknown"
         assert call(state, "remove", ADDRESS)["device"] == "chest"
         assert sorted(read_bindings(state)) == ["hrm", "patch"]

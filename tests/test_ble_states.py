@@ -9,7 +9,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ble_kit import ADDRESS, FastClock, Store, bluetooth, bus, h10_binding, keeper, run, source, until
+from ble_kit import (
+    ADDRESS,
+    FastClock,
+    Store,
+    assert_told,
+    bluetooth,
+    bus,
+    h10_binding,
+    keeper,
+    metric,
+    run,
+    source,
+    until,
+)
 from bluez.bus import PrivateBus
 from bluez.emulation import Bluez
 from bluez.straps import H10
@@ -72,7 +85,7 @@ def test_away_and_back(
                 await until(lambda: link.state == "off_body", 30, "off_body")
             happens(h10, bluez)
             await until(lambda: link.state == state and reason in link.reason, 60, state)
-            assert state in [event.state for event in link.events]
+            assert_told(s, state, reason)
             assert s.why_away("anna", "strap")["link"] == state
             await until(lambda: keeper(s).snapshot()["seconds_in"][state] > 0, 30, "time counted")
             have, h10.connect_errors, h10.contact, h10.visible, h10.rssi = len(store.chunks), [], True, True, -60
@@ -97,7 +110,8 @@ def test_low_battery(bus: PrivateBus, tmp_path: Path) -> None:
         async with bluetooth(bus, h10), running as s:
             found: Keeper = keeper(s)
             await until(lambda: found.link.state == "low_battery", 30, "low_battery")
-            assert "12 %" in found.link.reason
+            assert_told(s, "low_battery", "12 %")
+            assert metric(s, "battery_percent", device="strap") == 12
             assert len(store.chunks) > 0
             assert (s.batteries(), found.snapshot()["battery"]) == ([("anna", "strap", 12)], 12)
 
