@@ -32,6 +32,7 @@ from edge.errors import AnyecgError, BadInputError
 from edge.gateway import Gateway
 from edge.importing import import_record
 from edge.intake import Stored
+from edge.intake.admission import Admission
 from edge.intervals import Intervals
 from edge.metrics import Metrics
 from edge.process import rss_mb
@@ -70,7 +71,8 @@ class Daemon:
         self._started_s = time.monotonic()
         self._stop = asyncio.Event()
         self._tick_now = asyncio.Event()
-        self._pending = 0
+        self._heartbeats = 0
+        self._admission = Admission(config.intake.queue_chunks)
         self._tasks: set[asyncio.Task[None]] = set()
         make_way(state)
         self._gateway = Gateway(state, config, self._clock)
@@ -160,51 +162,41 @@ class Daemon:
 
     def _offer(self, delivery: Delivery) -> bool:
         """Take a delivery from the network thread unless too many wait."""
-        if self._stop.is_set() or not self._reserve():
-            return False
-        self._loop.call_soon_threadsafe(self._accept, delivery)
-        return True
+        on_loop = partial(self._loop.call_soon_threadsafe, self._accept)
+        return not self._stop.is_set() and self._admission.offer(delivery, on_loop)
 
     def _admit(self, delivery: Delivery) -> bool:
         """Take a delivery on the event loop unless too many wait."""
-        if not self._reserve():
-            return False
-        self._accept(delivery)
-        return True
+        return self._admission.offer(delivery, self._accept)
 
-    def _reserve(self) -> bool:
-        if self._pending >= self._config.intake.queue_chunks:
-            return False
-        self._pending += 1
-        return True
-
-    def _accept(self, delivery: Delivery) -> None:
-        chunk = delivery.chunk
+    def _accept(self, as_sent: Delivery) -> None:
+        delivery, chunk = as_sent, as_sent.chunk
         worn_by = self._routes.wearer(chunk.wearer, chunk.device, chunk.utc_ns or delivery.received_ns)
         if worn_by != chunk.wearer:
             delivery = replace(delivery, chunk=replace(chunk, wearer=worn_by))
-        task = self._loop.create_task(self._take(delivery, chunk.wearer))
+        task = self._loop.create_task(self._take(delivery, as_sent))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _take(self, delivery: Delivery, named: str) -> None:
-        """Keep a chunk; `named` is the wearer in the topic, who may have given the device to another."""
+    async def _take(self, delivery: Delivery, as_sent: Delivery) -> None:
+        """Keep a chunk; `as_sent` names the wearer of the topic, who may have given the device to another."""
         chunk = delivery.chunk
         self._contact[chunk.wearer, chunk.device] = chunk.contact
         try:
             await self._gateway.intake.accept(delivery)
         finally:
-            self._pending -= 1
+            self._admission.end(as_sent)
         if self._ble.owns(chunk.wearer, chunk.device):
             return  # nobody there keeps chunks until they are acknowledged
         frontier = self._gateway.intake.frontier(chunk.wearer, chunk.device)
         if frontier is not None:
-            self._source.publish_ack(named, chunk.device, *frontier)
+            self._source.publish_ack(as_sent.chunk.wearer, chunk.device, *frontier)
 
     def _admit_intervals(self, intervals: Intervals) -> bool:
         """Take heartbeats from a device without ECG unless too much waits; on the event loop."""
-        if not self._reserve():
+        if self._heartbeats >= self._admission.limit:
             return False
+        self._heartbeats += 1
         task = self._loop.create_task(self._take_intervals(intervals))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -216,7 +208,7 @@ class Daemon:
         try:
             recording_id, end_tick = await self._gateway.intervals.accept(intervals)
         finally:
-            self._pending -= 1
+            self._heartbeats -= 1
         self._contact[intervals.wearer, intervals.device] = intervals.contact
         self._stored(Stored(recording_id, end_tick, None))
         current = Current(hr_bpm=intervals.mean_bpm, rhythm="", signal="", quality=None)
@@ -335,8 +327,9 @@ class Daemon:
                 "dropped_messages": gateway.dropped_messages,
             },
             "queues": {
-                "chunks": self._pending,
-                "chunks_limit": self._config.intake.queue_chunks,
+                "chunks": len(self._admission) + self._heartbeats,
+                "chunks_limit": self._admission.limit,
+                "chunks_repeated": self._admission.repeated,
                 "outbox": await asyncio.to_thread(self._outbox_rows),
             },
             "links": self._board.links(),

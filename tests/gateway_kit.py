@@ -42,7 +42,7 @@ from edge.sources.faults import Faults
 from edge.sources.pace import send_blocks
 from edge.sources.record import Record
 from edge.sources.replay import blocks, replay_stream
-from edge.sources.sender import Sender
+from edge.sources.sender import WINDOW_CHUNKS, Sender
 from edge.store import queries
 from edge.store.database import open_readonly
 from edge.store.waveform import read
@@ -138,10 +138,13 @@ class Wearable(threading.Thread):
         device: str = "patch",
         start_ns: int = START_NS,
         settings: Mqtt | None = None,
+        window: int = WINDOW_CHUNKS,
     ) -> None:
         super().__init__(daemon=True)
         stream = replace(replay_stream(record, wearer="anna", device=device, start_utc_ns=start_ns), boot=boot)
-        self.sender = Sender(settings or Mqtt(url=url), stream, resend_s=resend_s, patience_s=60.0, faults=faults)
+        self.sender = Sender(
+            settings or Mqtt(url=url), stream, window=window, resend_s=resend_s, patience_s=60.0, faults=faults
+        )
         self.error: BaseException | None = None
         self._record, self._speed, self._chunk_s = record, speed, chunk_s
 

@@ -59,6 +59,8 @@ WINDOW = 20
 READ_ROWS = 200
 FALLBACK_S = 3.0
 """How long MQTT 5 waits for an answer before 3.1.1 is tried: amqtt says nothing to a CONNECT 5 that has a will."""
+BACK_S = 8.0
+"""Longest wait for a broker that was away: alerts go on within 10 s of its return."""
 STEADY_S = 10.0
 """A connection that lasted so long was a good one: the next failure starts with a short wait."""
 MAX_REPLIES = 100
@@ -124,7 +126,7 @@ class Publisher:
         reader: Engine,
         submit: Submit,
         *,
-        backoff: Backoff = Backoff(),  # noqa: B008 (frozen)
+        backoff: Backoff = Backoff(longest_s=BACK_S),  # noqa: B008 (frozen)
         refused_s: float = 5.0,
         subscribe: Sequence[str] = (),
         on_message: Callable[[Received], None] = lambda message: None,
@@ -351,7 +353,8 @@ class Publisher:
                 attempt = 0 if hold is None else hold.attempt + 1
                 until_s = time.monotonic() + self._backoff.wait_s(attempt + 3)
                 self._held[sent.topic] = _Hold(until_s, attempt, answer.failure)
-                log.warning("the broker refuses a topic", topic=sent.topic, reason=answer.failure)
+                if hold is None:
+                    log.warning("the broker refuses a topic", topic=sent.topic, reason=answer.failure)
             return
         if hold is not None and hold.on_trial:
             del self._held[sent.topic]

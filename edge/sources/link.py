@@ -24,7 +24,8 @@ from edge.errors import BadInputError
 State = Literal["down", "connected", "refused", "stopped"]
 
 BACKOFF_S = 0.5
-BACKOFF_MAX_S = 30.0
+BACKOFF_MAX_S = 8.0
+"""A broker of the same home: back within 10 s of its return, however long it was away."""
 REFUSED_RETRY_S = 5.0
 """A refusal needs a person; the broker is asked again at this pace in case one came."""
 CONNECT_TIMEOUT_S = 10.0

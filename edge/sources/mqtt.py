@@ -2,8 +2,9 @@
 
 Flow: QoS 1 with manual acknowledgement. The broker sends at most Receive Maximum chunks ahead of our
 acknowledgements, so a hand-over that refuses (its queue is full) stops the flow without losing anything; refused
-deliveries wait here and are offered again. Under MQTT 3.1.1 there is no Receive Maximum and no session expiry: if
-more than that many wait, the connection is dropped and the broker sends what is unacknowledged again.
+deliveries wait here and are offered again. A broker that knows no Receive Maximum (MQTT 3.1.1) or does not keep to it
+(mosquitto 2.0 with what it has left of a session) is held back by TCP: while more than that many wait, nothing is read.
+Only where that does not help within `HOLD_S` is the connection dropped; the broker then sends it all again.
 
 Rates are judged by device stamps and a flood by the depth of the queue, so a replay at 60 times real time is no
 attack.
@@ -29,6 +30,8 @@ from edge.sources.payload import Ack, PayloadError, decode, encode_ack
 from edge.sources.topics import CHUNK_FILTER, ack_topic, parse_chunk_topic
 
 OFFER_AGAIN_S = 0.02
+HOLD_S = 5.0
+"""How long one chunk may hold up the network thread; its pings have to go out in time."""
 LOG_INTERVAL_S = 60.0
 """One log line per reason of refusal in this time, with the number it stands for."""
 _DO_NOT_SEND_RETAINED = 2
@@ -48,6 +51,8 @@ class MqttSource:
         self._clock = clock
         self._most_waiting = settings.receive_maximum
         self._lock = threading.RLock()  # `offer` may commit at once
+        self._room = threading.Condition(self._lock)
+        self._is_stopping = False
         self._client: mqtt.Client | None = None
         self._waiting: deque[Delivery] = deque()
         self._acks: dict[tuple[str, str], Ack] = {}
@@ -63,6 +68,9 @@ class MqttSource:
 
     def stop(self) -> None:
         """Send queued acknowledgements and disconnect; what is not committed comes again at the next start."""
+        with self._room:
+            self._is_stopping = True
+            self._room.notify()
         self._link.stop()
 
     def wait_connected(self, timeout_s: float) -> bool:
@@ -124,10 +132,13 @@ class MqttSource:
                 return
             self._counts["held_back"] += 1
             self._waiting.append(delivery)
-            overflows = len(self._waiting) > self._most_waiting
-        if overflows:
+            self._link.wake()
+            has_room = self._room.wait_for(self._has_room, HOLD_S)
+        if not has_room:
             client.disconnect()
-        self._link.wake()
+
+    def _has_room(self) -> bool:
+        return self._is_stopping or len(self._waiting) <= self._most_waiting
 
     def published(self, mid: int, failure: str | None) -> None:
         """Acknowledgements are QoS 0."""
@@ -136,11 +147,13 @@ class MqttSource:
         with self._lock:
             self._client = None
             self._waiting.clear()  # the broker sends them again
+            self._room.notify()
 
     def tick(self, client: mqtt.Client) -> float:
         with self._lock:
             while self._waiting and self._offer(self._waiting[0]):
                 self._waiting.popleft()
+            self._room.notify()
             acks, self._acks = self._acks, {}
             delay_s = OFFER_AGAIN_S if self._waiting else 1.0
         for (wearer, device), ack in acks.items():
