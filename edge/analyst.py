@@ -9,7 +9,7 @@ nothing can differ. Such a repair goes in slices between the batches, so it neve
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -43,6 +43,8 @@ REST_S = 5.0
 """How long a recording waits whose analysis failed."""
 BATCH_HOPS = 240
 """Most hops scored together: 8 minutes of one wearer, or 2 s of 240."""
+COMMIT_HOPS = 60
+"""Most hops written in one job, but for a single passage: samples wait behind it to be kept."""
 
 Tell = Callable[[Connection, Recording, Sequence[Change]], None]
 """What becomes of changed findings, inside the transaction that changes them."""
@@ -318,7 +320,8 @@ class Analyst:
             passage.end = Checkpoint(k1, track.session.dump(), track.beats_until)
             passage.silent_until_k = track.silent_until_k
             passages.append((track.recording, passage, k1 > track.silent_until_k))
-        self._commit(passages)
+        for group in _groups(passages):
+            self._commit(group)
         with self._lock:
             for track in tracks:
                 key = track.recording.id
@@ -504,6 +507,21 @@ class Analyst:
             self.counters["hops"] += passage.k1 - passage.k0
             self.counters["beats"] += len(passage.beats)
             self.counters["findings"] += len({told.finding.id for told in passage.told})
+
+
+def _groups(passages: Sequence[tuple[Recording, Passage, bool]]) -> Iterator[list[tuple[Recording, Passage, bool]]]:
+    """Cut passages into what one job may write."""
+    group: list[tuple[Recording, Passage, bool]] = []
+    hops = 0
+    for one in passages:
+        n = one[1].k1 - one[1].k0
+        if group and hops + n > COMMIT_HOPS:
+            yield group
+            group, hops = [], 0
+        group.append(one)
+        hops += n
+    if group:
+        yield group
 
 
 def reached(passage: Passage) -> int:
