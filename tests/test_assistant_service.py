@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 import stat
 import subprocess
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from store_kit import NOW_NS, NS, build
 
@@ -236,3 +238,31 @@ def test_a_context_survives_json() -> None:
     plan = [{"tool": "compare", "args": {"of": "af", "period": "today", "versus": "yesterday", "wearer": "ann"}}]
     assert [step.as_json() for step in context_of(plan)] == plan
     assert context_of(None) == ()
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed (make system)")
+def test_it_answers_under_the_system_calls_its_unit_allows(tmp_path: Path) -> None:
+    """The unit forbids to change priorities, which it sets itself."""
+    state = build(tmp_path)
+    tests = Path(__file__).parent
+    unit = tests.parent / "systemd/anyecg-assistant.service"
+    command = [sys.executable, str(tests / "confined.py"), str(unit)]
+    process = subprocess.Popen([*command, sys.executable, "-m", "edge", "assistant", "--state", str(state)])
+    try:
+        while not serves(state):
+            assert process.poll() is None
+            select_wait()
+        assert list(converse(state, ASKED))[-1]["done"]["results"]
+    finally:
+        process.terminate()
+        assert process.wait(180) == 0
+
+
+def test_every_thread_of_it_runs_below_who_started_it(served: Path) -> None:
+    """A library that made its threads before the priority was lowered would compete with the daemon."""
+    list(converse(served, {**ASKED, "question": "what was the QTc last night, and the HRV?"}))
+    (owner,) = [p for p in psutil.process_iter(["cmdline"]) if str(served) in (p.info["cmdline"] or [])]
+    nice = {
+        int(stat.read_text().rsplit(")", 1)[1].split()[16]) for stat in Path(f"/proc/{owner.pid}/task").glob("*/stat")
+    }
+    assert min(nice) >= min(os.nice(0) + service_module.NICE, 19)
