@@ -10,7 +10,6 @@ hash of the weights, so that a change of rules costs seconds. Rules are the ship
 from __future__ import annotations
 
 import argparse
-import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
@@ -30,10 +29,11 @@ from edge.encoder.windows import hops_in
 from edge.rhythm.events import SEVERITIES, Finding
 from edge.rhythm.rules import Rules
 from edge.rhythm.session import RhythmSession
+from edge.sources.data_folder import data_folder
 from edge.sources.record import Record, read_record
 from export.datasets.splits import DS2, part
 
-DATA = Path(os.environ.get("ECG_DATA", Path.home() / ".cache/anyecg/data"))
+DATA = data_folder()
 SCORES = FOLDER / "scores"
 ALARM_S, LOOK_S = 300, 10
 """The monitor's alarm lies at 300 s; what it is about began within the 10 s before it (rules of the challenge)."""

@@ -27,9 +27,10 @@ from rich.console import Console
 from rich.table import Table
 
 from edge.chunk import MISSING
+from edge.sources.data_folder import data_folder
 from edge.sources.record import read_record
 
-DATA = Path(os.environ.get("ECG_DATA", Path.home() / ".cache/anyecg/data"))
+DATA = data_folder()
 PEERS = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "anyecg/bench-peers"
 PEER_PACKAGES = (
     "openvital[ml-tf,signal]==0.2.1",

@@ -9,7 +9,6 @@ a process of its own.
 from __future__ import annotations
 
 import argparse
-import os
 import subprocess
 import sys
 import tempfile
@@ -23,7 +22,7 @@ from rich.console import Console
 from bench.figures import FOLDER, Figures, write_json
 from bench.machine import this_machine
 
-DATA = Path(os.environ.get("ECG_DATA", Path.home() / ".cache/anyecg/data"))
+DATA = data_folder()
 FS_HZ = 360
 PERIOD = ("--since", "2026-03-28T00:00:00Z", "--until", "2026-03-31T00:00:00Z")
 RUNS = (
@@ -40,6 +39,7 @@ PROGRAM = """
 import sys
 from edge.cli.app import main
 from edge.process import peak_rss_mb
+from edge.sources.data_folder import data_folder
 sys.argv[0] = "anyecg"
 try:
     main()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -26,6 +25,7 @@ from edge.control import request
 from edge.encoder.contract import BEAT_CLASSES
 from edge.errors import AnyecgError
 from edge.sources import replay, simulator
+from edge.sources.data_folder import data_folder
 from edge.sources.pace import Block, send_blocks
 from edge.sources.record import Record, read_record
 from edge.sources.script import load_script
@@ -53,7 +53,7 @@ class Wearable:
 
 def choose_wearable(path: Path | None) -> Wearable:
     """Return the given record, else mitdb/200 of the data folder, else the simulated wearable."""
-    data = Path(os.environ.get("ECG_DATA", Path.home() / ".cache/anyecg/data"))
+    data = data_folder()
     if path is None and (data / "mitdb/200.dat").exists():
         path = data / "mitdb/200"
     if path is not None:

@@ -12,7 +12,9 @@ import pytest
 import structlog
 from sqlalchemy import Connection
 
-DATA = Path(os.environ.get("ECG_DATA", Path.home() / ".cache/anyecg/data"))
+from edge.sources.data_folder import data_folder
+
+DATA = data_folder()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,8 +15,9 @@ from edge.rhythm.events import Beat, Finding, HopResult, RhythmSpan, TrendMinute
 from edge.rhythm.label import extend_spans
 from edge.rhythm.rules import Rules
 from edge.rhythm.session import RhythmSession
+from edge.sources.data_folder import data_folder
 
-DATA = Path(os.environ.get("ECG_DATA", Path.home() / ".cache/anyecg/data"))
+DATA = data_folder()
 FS_HZ = 250.0
 AAMI = {
     **dict.fromkeys("NLRejB", "N"),

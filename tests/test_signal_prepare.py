@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -14,6 +11,7 @@ from numpy.typing import NDArray
 from edge.chunk import MISSING
 from edge.signal import prepare as module
 from edge.signal.prepare import needed, prepare, step, support
+from edge.sources.data_folder import data_folder
 
 RATES_HZ = (360.0, 250.0, 130.0, 128.0, 300.0, 500.0, 100.0)
 
@@ -61,7 +59,7 @@ def _recordings() -> list[tuple[str, str]]:
 @pytest.mark.parametrize(("db", "record"), _recordings())
 def test_pieces_are_bit_identical_on_real_recordings(db: str, record: str) -> None:
     wfdb = pytest.importorskip("wfdb")
-    folder = Path(os.environ.get("ECG_DATA", Path.home() / ".cache/anyecg/data")) / db
+    folder = data_folder() / db
     header = folder / f"{record}.hea"
     if record == "records100":
         header = next(iter(sorted(folder.rglob("*.hea"))), header)

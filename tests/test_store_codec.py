@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import struct
 import time
 import zlib
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,10 +16,11 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from edge.chunk import MAX_LEADS, MISSING
+from edge.sources.data_folder import data_folder
 from edge.store import codec
 from edge.store.database import StoreError
 
-DATA = Path(os.environ.get("ECG_DATA", Path.home() / ".cache/anyecg/data"))
+DATA = data_folder()
 
 SAMPLES = st.one_of(
     st.integers(-(2**31), 2**31 - 1), st.integers(-50, 50), st.sampled_from([MISSING, MISSING + 1, 2**31 - 1])

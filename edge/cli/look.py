@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -129,6 +128,7 @@ def _localize_file(questions: Path, out: Path | None, lead: str | None) -> None:
     from edge.assistant.look import open_looker
     from edge.assistant.questions import load_questions
     from edge.assistant.wording import NAMES, told
+    from edge.sources.data_folder import data_folder
 
     asked = load_questions(questions, NAMES)
     looker = open_looker()
@@ -136,7 +136,7 @@ def _localize_file(questions: Path, out: Path | None, lead: str | None) -> None:
     for n, one in enumerate(asked):
         if (one["db"], one["record"]) != last or signal is None:
             last = (one["db"], one["record"])
-            signal = _read(_data_folder() / one["db"] / one["record"], lead)
+            signal = _read(data_folder() / one["db"] / one["record"], lead)
         fs_hz = signal.fs_hz
         clip = _clip(signal, one["start_sample"] / fs_hz, one["end_sample"] / fs_hz)
         spans = looker.spans(clip, one["label"], str(one.get("question") or ""))
@@ -148,10 +148,6 @@ def _localize_file(questions: Path, out: Path | None, lead: str | None) -> None:
         print_json(answers)
     else:
         out.write_text(text + "\n", encoding="utf-8")
-
-
-def _data_folder() -> Path:
-    return Path(os.environ.get("ECG_DATA") or Path.home() / ".cache" / "anyecg" / "data")
 
 
 def _read(path: Path, lead: str | None) -> Record:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
+from edge.sources.data_folder import data_folder
+
+__all__ = ["data_folder", "records_folder", "tables_folder"]
+
 _RECORDS = {"ludb": "ludb/data", "ptbxl": "ptbxl_500/records100/00000"}
-
-
-def data_folder() -> Path:
-    """Return the folder of all databases: `$ECG_DATA`, else `~/.cache/anyecg/data`."""
-    return Path(os.environ.get("ECG_DATA") or Path.home() / ".cache" / "anyecg" / "data")
 
 
 def records_folder(db: str) -> Path:
