@@ -23,7 +23,21 @@ from edge.sources.ble.bindings import Binding, change_bindings
 from edge.sources.ble.keeper import Keeper
 from edge.sources.ble.source import BleSource
 
+UTC0_NS = 1_790_000_000_000_000_000
 ADDRESS = "A0:9E:1A:00:00:01"
+
+
+class SimClock:
+    """Host time as a simulation sets it; UTC and monotonic agree."""
+
+    def __init__(self) -> None:
+        self.now_s = 0.0
+
+    def monotonic_s(self) -> float:
+        return self.now_s
+
+    def utc_ns(self) -> int:
+        return UTC0_NS + round(self.now_s * 1e9)
 
 
 class FastClock:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ble_kit import UTC0_NS, SimClock
 from numpy.typing import NDArray
 from sqlalchemy import Row, select
 
@@ -27,22 +28,8 @@ from edge.store.writer import Writer
 
 FS_HZ = 130.0
 N = 73
-UTC0_NS = 1_790_000_000_000_000_000
 STREAM = Stream("anna", "strap", ("ECG",), FS_HZ, (1.0,))
 SHORT = np.zeros((1, N), np.int32)
-
-
-class SimClock:
-    """Host time as the simulation sets it; UTC and monotonic agree."""
-
-    def __init__(self) -> None:
-        self.now_s = 0.0
-
-    def monotonic_s(self) -> float:
-        return self.now_s
-
-    def utc_ns(self) -> int:
-        return UTC0_NS + round(self.now_s * 1e9)
 
 
 def arrivals(rng: np.random.Generator, hours: float, drift_ppm: float) -> Iterator[tuple[int, float, float]]:

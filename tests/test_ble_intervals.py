@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from ble_kit import ADDRESS, FastClock, bluetooth, bus, run, until
+from ble_kit import ADDRESS, UTC0_NS, FastClock, SimClock, bluetooth, bus, run, until
 from bluez.bus import PrivateBus
 from bluez.straps import RrStrap
 from sqlalchemy import Connection, select
@@ -30,19 +30,7 @@ from edge.store.database import open_readonly
 from edge.store.writer import Writer
 
 __all__ = ["bus"]
-UTC0_NS = 1_790_000_000_000_000_000
 register.all_commands()
-
-
-class SimClock:
-    def __init__(self) -> None:
-        self.now_s = 0.0
-
-    def monotonic_s(self) -> float:
-        return self.now_s
-
-    def utc_ns(self) -> int:
-        return UTC0_NS + round(self.now_s * 1e9)
 
 
 def a_day_of(rng: np.random.Generator, n: int) -> list[int]:

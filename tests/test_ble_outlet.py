@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ble_kit import UTC0_NS
 
 from edge.chunk import ClockReading, Delivery
 from edge.sources.ble.anchor import Anchor
@@ -16,7 +17,6 @@ from edge.sources.ble.placer import Piece
 from edge.sources.stream import Stream
 
 FS_HZ, N = 100.0, 50
-UTC0_NS = 1_790_000_000_000_000_000
 
 
 class Disk:

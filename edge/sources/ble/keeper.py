@@ -82,7 +82,7 @@ class Keeper:
         try:
             while True:
                 device = await self._find(connected=attempt % 2 == 0)
-                frames = self.session.frames
+                data = self.session.data
                 wait_s = 0.0
                 try:
                     await self._serve(device)
@@ -93,11 +93,11 @@ class Keeper:
                     self.link.enter("refused", str(error))
                 except LINK_ERRORS as error:
                     self.counters["failures"] += 1
-                    attempt = 0 if self.session.frames > frames else attempt
+                    attempt = 0 if self.session.data > data else attempt
                     wait_s = RETRY.wait_s(attempt)
                     attempt += 1
                     self.link.enter(*self._why_failed(error))
-                if self.session.frames > frames:
+                if self.session.data > data:
                     refusals = 0
                 await asyncio.sleep(wait_s)
         finally:
@@ -148,18 +148,18 @@ class Keeper:
             self._unreached = 0
             self.link.enter("starting", "")
             self.session.connected()
-            frames = self.session.frames
+            data = self.session.data
             async with asyncio.timeout(START_TIMEOUT_S):
                 await self._subscribe_standard(client)
                 await self._driver.start(client, self.session, acquire=self._acquire)
-            await self._watch(client, gone, heard_s, frames)
+            await self._watch(client, gone, heard_s, data)
         finally:
-            if self.session.frames or self.session.heart is not None:
+            if self.session.data or self.session.heart is not None:
                 self._away = why_away(contact=self.session.contact, battery=self.session.battery)
             await self._let_go(client)
             self.session.disconnected()
 
-    async def _watch(self, client: BleakClient, gone: asyncio.Event, heard_s: float, frames: int) -> None:
+    async def _watch(self, client: BleakClient, gone: asyncio.Event, heard_s: float, data: int) -> None:
         """Return never: raises LostError or SilentError."""
         spoke_s = battery_s = time.monotonic()
         first = True
@@ -168,18 +168,16 @@ class Keeper:
                 self.counters["losses"] += 1
                 raise LostError("connection lost")
             now_s = time.monotonic()
-            beat_s = self.session.heard_s if not self._driver.has_ecg else None
-            count = self.session.frames if beat_s is None else hash(beat_s)
-            if count != frames:
-                frames, spoke_s = count, now_s
+            session = self.session
+            if session.data > data:
+                data, spoke_s = session.data, now_s
                 if first:
                     first, self.first_samples_s = False, now_s - heard_s
-            if self.session.contact is False or not first:
-                session = self.session
+            if session.contact is False or not first:
                 self.link.enter(
                     *while_streaming(contact=session.contact, battery=session.battery, behind=session.behind)
                 )
-            if now_s - spoke_s > SILENT_S and self.session.contact is not False:
+            if now_s - spoke_s > SILENT_S and session.contact is not False:
                 self.counters["silences"] += 1
                 raise SilentError(f"connected, but nothing came for {SILENT_S:g} s")
             if now_s - battery_s > BATTERY_S:

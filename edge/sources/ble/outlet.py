@@ -125,8 +125,7 @@ class Outlet:
             self.lag_sum_s += lag_s
             self.pump()
 
-        return lambda: void(self.soon(done))
+        def committed() -> None:
+            self.soon(done)
 
-
-def void(_: object) -> None:
-    """Drop a value."""
+        return committed

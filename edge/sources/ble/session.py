@@ -49,8 +49,6 @@ class Session:
         self.bad: Counter[str] = Counter()
         """Notifications that could not be read, by reason."""
         self.heart: Heart | None = None
-        self.heard_s: float | None = None
-        """Monotonic time of the last frame or heart rate."""
         self.rr_s: deque[float] = deque(maxlen=KEPT_RR)
         self.battery: int | None = None
         self.dropped_reports = 0
@@ -59,9 +57,10 @@ class Session:
         self.activity_mg: float | None = None
         self.contact: bool | None = None
         self.frames = 0
+        self.data = 0
+        """Notifications that brought what is kept of this device: samples or, without ECG, heartbeats."""
         self._track = track
         self._offer_intervals = offer_intervals
-        self._clock = clock
         self._held: list[Piece] = []
 
     def connected(self) -> None:
@@ -71,14 +70,15 @@ class Session:
     def disconnected(self) -> None:
         """A connection has ended: what is held goes out."""
         self._flush()
-        self._keep([] if self._track is None else self._track.end())
+        if self._track is not None:
+            self._keep(self._track.end())
         self.contact = None
         self.gravity_mg = self.activity_mg = None
 
     def on_frame(self, frame: Frame) -> None:
         """Take the samples of a notification."""
         self.frames += 1
-        self.heard_s = self._clock.monotonic_s()
+        self.data += 1
         piece = self.placer.place(frame, self.contact)
         if piece is None:
             return
@@ -94,10 +94,11 @@ class Session:
     def on_heart(self, heart: Heart) -> None:
         """Take a heart rate measurement: contact, and RR where there is no ECG."""
         self.heart = heart
-        self.heard_s = self._clock.monotonic_s()
         self.contact = heart.contact
         self.rr_s.extend(heart.rr_s)
-        self._keep([] if self._track is None else self._track.take(heart))
+        if self._track is not None:
+            self.data += 1
+            self._keep(self._track.take(heart))
 
     def on_battery(self, percent: int) -> None:
         self.battery = percent
