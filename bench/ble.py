@@ -87,12 +87,15 @@ def table(result: dict[str, Any]) -> Figures:
     kept, rss, lag, disk = result["kept_promises"], result["rss_mb"], result["commit_ms"], result["disk_ms"]
     lags = f"{lag['p50']:.0f} / {lag['p99']:.0f} / {lag['max']:.0f}"
     memory = f"{rss['first']:.0f} / {rss['last']:.0f} ({rss['growth']:+.1%})"
-    load = result["load"]
+    load, back = result["load"], "-"
+    if result["back_s"] is not None:
+        back = "{p50:.1f} / {max:.1f}".format(**result["back_s"])
     rows = [
         ["samples sent", f"{result['samples_sent']:,}", ""],
         ["samples stored", f"{result['samples_stored']:,}", _word(kept["nothing_lost"], "every one")],
         ["dropped at the queue, counted", f"{result['dropped_samples']:,.0f}", ""],
         ["links lost on purpose", str(result["links_lost"]), ""],
+        ["strap back in range to its first samples, p50 / max s", back, "5"],
         ["notification to commit, p50 / p99 / max ms", lags, _word(kept["no_lag"], f"p99 < {MAX_P99_MS:.0f}")],
         ["chunks that took longer than 500 ms", f"{lag['late_share']:.2%}", ""],
         ["worst p99 of a strap's last 1,024 chunks, ms", f"{lag['worst_window_p99']:.0f}", ""],
@@ -126,7 +129,8 @@ async def bench(state: Path, bus: PrivateBus, straps: int, hours: float, speed: 
     cpu = psutil.Process(daemon.pid)
     trail: list[dict[str, Any]] = []
     async with bluetooth(bus, *h10s):
-        accidents = [asyncio.create_task(lose_links(h10, n, speed)) for n, h10 in enumerate(h10s)]
+        back_s: list[float] = []
+        accidents = [asyncio.create_task(lose_links(h10, n, speed, back_s)) for n, h10 in enumerate(h10s)]
         began_s = time.monotonic()
         end_s = began_s + hours * 3600 / speed
         while time.monotonic() < end_s:
@@ -154,6 +158,7 @@ async def bench(state: Path, bus: PrivateBus, straps: int, hours: float, speed: 
         "samples_sent": sent,
         "samples_stored": stored,
         "links_lost": sum(h10.connections - 1 for h10 in h10s),
+        "back_s": {"p50": float(np.median(back_s)), "max": max(back_s)} if back_s else None,
         "rss_mb": {"first": settled[0]["rss_mb"], "last": settled[-1]["rss_mb"], "growth": round(growth, 4)},
         "rss_trail_mb": [row["rss_mb"] for row in settled[:: max(len(settled) // 10, 1)]],
         "commit_ms": {
@@ -194,15 +199,19 @@ def strap(number: int, samples: Any, speed: float) -> H10:
     )
 
 
-async def lose_links(h10: H10, seed: int, speed: float) -> None:
-    """Take a strap out of range now and then."""
+async def lose_links(h10: H10, seed: int, speed: float, back_s: list[float]) -> None:
+    """Take a strap out of range now and then; note how long it takes from its return to its first samples."""
     chance = random.Random(1000 + seed)
     while True:
         await asyncio.sleep(chance.uniform(*LINK_S) / speed)
         h10.visible = False
         h10.drop()
         await asyncio.sleep(chance.uniform(*AWAY_S) / speed)
+        sent, returned_s = len(h10.sent), time.monotonic()
         h10.visible = True
+        while len(h10.sent) == sent:
+            await asyncio.sleep(0.01)
+        back_s.append(time.monotonic() - returned_s)
 
 
 async def bring_back(h10s: list[H10]) -> None:

@@ -12,6 +12,7 @@ import pytest
 from ble_kit import (
     ADDRESS,
     FastClock,
+    SimClock,
     Store,
     assert_told,
     bluetooth,
@@ -29,9 +30,13 @@ from bluez.straps import H10
 from sqlalchemy import select
 from test_ble_daemon import FastDaemon
 
+from edge.chunk import Delivery
 from edge.sources.ble.bindings import change_bindings
+from edge.sources.ble.frame import Frame
 from edge.sources.ble.keeper import Keeper
 from edge.sources.ble.link import FAINT_DBM, why_away, why_unreachable
+from edge.sources.ble.session import Session
+from edge.sources.stream import Stream
 from edge.store import tables
 from edge.store.database import open_readonly
 
@@ -116,6 +121,40 @@ def test_low_battery(bus: PrivateBus, tmp_path: Path) -> None:
             assert (s.batteries(), found.snapshot()["battery"]) == ([("anna", "strap", 12)], 12)
 
     run(scenario())
+
+
+def test_data_that_come_late_are_a_state() -> None:
+    """By the strap's own clock: a queue that grows anywhere on the way is seen, a stall that is over is not."""
+
+    def offer(delivery: Delivery) -> bool:
+        delivery.committed()
+        return True
+
+    clock = SimClock()
+    stream = Stream("anna", "strap", ("ECG",), 130.0, (1.0,))
+    session = Session(
+        stream,
+        clock,
+        stamped=True,
+        offer=offer,
+        offer_intervals=lambda intervals: True,
+        soon=lambda done: done(),
+        queue_s=30.0,
+    )
+
+    def arrive(number: int, late_s: float = 0.0) -> None:
+        last = number * 73 - 1
+        clock.now_s = max(clock.now_s, last / 130 + late_s)
+        session.on_frame(Frame(np.zeros((1, 73), np.int32), round(last * 1e9 / 130)))
+
+    for number in range(1, 100):
+        arrive(number)
+    assert session.behind == ""
+    arrive(100, late_s=12.0)
+    assert "12 s after they were taken" in session.behind
+    for number in range(101, 122):  # what had waited
+        arrive(number)
+    assert session.behind == ""
 
 
 def test_why() -> None:

@@ -149,6 +149,7 @@ class Placer:
     def connected(self) -> None:
         """A new connection stands: the device may have started anew."""
         self._reconnected = True
+        self.late_s = 0.0
 
     def place(self, frame: Frame, contact: bool | None) -> Piece | None:
         """Place a frame that has just arrived; None for a duplicate."""
