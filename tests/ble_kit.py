@@ -156,7 +156,7 @@ def h10_binding(address: str = ADDRESS, wearer: str = "anna", **options: object)
     return Binding.model_validate({"wearer": wearer, "address": address, "kind": "polar", "motion": False, **options})
 
 
-def run(scenario: Awaitable[None], timeout_s: float = 60.0) -> None:
+def run(scenario: Awaitable[None], timeout_s: float = 120.0) -> None:
     """Run an async test."""
 
     async def bounded() -> None:

@@ -334,7 +334,7 @@ def test_silent_strap_is_started_again(bus: PrivateBus, tmp_path: Path, monkeypa
             h10.streaming = False  # its firmware has hung up in silence
             have = len(store.chunks)
             await until(lambda: len(store.chunks) > have + 2, 10, "samples again")
-            assert keeper(s).counters["silences"] == 1
+            assert keeper(s).counters["silences"] >= 1
             assert any("nothing came" in event.reason for event in keeper(s).link.events)
 
     run(scenario())
