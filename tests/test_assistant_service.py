@@ -7,9 +7,11 @@ import json
 import os
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,8 +23,10 @@ from store_kit import NOW_NS, NS, build
 from edge.assistant import service as service_module
 from edge.assistant.ask import Helpers
 from edge.assistant.client import FILE_NAME, asked, converse, converse_async, serves, start
-from edge.assistant.service import MAX_WAITING_EACH, Job, Service, Turns, context_of
+from edge.assistant.plan import context_of
+from edge.assistant.service import MAX_WAITING_EACH, Job, Service, Turns
 from edge.errors import AnyecgError, BadInputError
+from edge.web.answering import Answerer
 
 ASKED = {"question": "How many AF episodes last night?", "wearer": "ann", "now": NOW_NS / NS}
 
@@ -130,6 +134,60 @@ def test_the_command_line_asks_the_process(served: Path) -> None:
     then = anyecg("--follow", "and pauses?")
     assert then["plan"][0]["args"] == {"label": "pause", "period": "on 28 March 2026", "wearer": "ann"}
     assert stat.S_IMODE((served / "ask-context.json").stat().st_mode) == 0o600
+
+
+def test_the_page_asks_the_process_and_goes_on_from_the_answer_before(served: Path) -> None:
+    async def on_the_page() -> tuple[dict[str, Any], dict[str, Any], object]:
+        page = Answerer(served)
+        first = [said async for said in page.ask("AF episodes on 28 March 2026?", "ann")][-1]["done"]
+        then = [said async for said in page.ask("and the longest?", "ann", first["plan"])][-1]["done"]
+        return first, then, page._process
+
+    first, then, started = asyncio.run(on_the_page())
+    assert first["results"][0]["facts"]["count"] == 2
+    assert then["plan"] == [{"tool": "longest", "args": {"label": "af", "period": "on 28 March 2026", "wearer": "ann"}}]
+    assert started is None, "the one that runs was asked"
+
+
+def test_an_assistant_that_crashed_is_replaced(tmp_path: Path) -> None:
+    """The page starts another one; the command line answers by itself where it dies under the question."""
+    state = build(tmp_path)
+
+    async def on_the_page() -> list[str]:
+        page = Answerer(state)
+        answers = []
+        for _ in range(2):
+            said = [said async for said in page.ask("AF episodes on 28 March 2026?", "ann")][-1]
+            answers.append(said["done"]["answer"])
+            assert page._process is not None
+            os.kill(page._process.pid, signal.SIGKILL)
+            await page._process.wait()
+        await page.close()
+        return answers
+
+    one, other = asyncio.run(asyncio.wait_for(on_the_page(), 300))
+    assert one == other
+
+    def die(listener: socket.socket) -> None:
+        for _ in range(2):  # once to see whether anybody answers, once with the question
+            listener.accept()[0].close()
+
+    (state / FILE_NAME).unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(str(state / FILE_NAME))
+        (state / FILE_NAME).chmod(0o600)
+        listener.listen()
+        dying = threading.Thread(target=die, args=(listener,))
+        dying.start()
+        command = [sys.executable, "-m", "edge", "ask", "AF episodes on 28 March 2026?", "--wearer", "ann"]
+        done = subprocess.run(
+            [*command, "--state", str(state), "--json"], capture_output=True, text=True, timeout=300, check=False
+        )
+        dying.join()
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["results"][0]["facts"]["count"] == 2
+    assert "load" in found["timing_ms"], "answered by itself"
 
 
 def test_callers_have_their_turn_and_each_its_limit() -> None:

@@ -21,6 +21,10 @@ ANSWER_S = 120.0
 START_S = 60.0
 
 
+class AssistantGoneError(AnyecgError):
+    """No assistant answers, or it ended in the middle: somebody else may be asked."""
+
+
 def serves(state: Path) -> bool:
     """Return whether an assistant answers on a state folder."""
     return is_served(state / FILE_NAME)
@@ -50,8 +54,8 @@ def converse(state: Path, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
     except TimeoutError:
         raise AnyecgError(f"the assistant did not answer within {ANSWER_S:g} s") from None
     except OSError as error:
-        raise AnyecgError(f"cannot reach the assistant: {error}") from None
-    raise AnyecgError("the assistant ended unexpectedly: ask again, see its log")
+        raise AssistantGoneError(f"cannot reach the assistant: {error}") from None
+    raise AssistantGoneError("the assistant ended unexpectedly: ask again, see its log")
 
 
 async def converse_async(state: Path, request: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
@@ -64,7 +68,7 @@ async def converse_async(state: Path, request: dict[str, Any]) -> AsyncIterator[
         with address(state / FILE_NAME) as path:
             reader, writer = await asyncio.open_unix_connection(path, limit=MAX_ANSWER_BYTES)
     except OSError as error:
-        raise AnyecgError(f"cannot reach the assistant: {error}") from None
+        raise AssistantGoneError(f"cannot reach the assistant: {error}") from None
     try:
         writer.write(json.dumps(request).encode() + b"\n")
         while line := await reader.readline():
@@ -73,10 +77,10 @@ async def converse_async(state: Path, request: dict[str, Any]) -> AsyncIterator[
             if "done" in said or "error" in said:
                 return
     except OSError as error:
-        raise AnyecgError(f"the assistant hung up: {error}") from None
+        raise AssistantGoneError(f"the assistant hung up: {error}") from None
     finally:
         writer.close()
-    raise AnyecgError("the assistant ended unexpectedly: ask again, see its log")
+    raise AssistantGoneError("the assistant ended unexpectedly: ask again, see its log")
 
 
 async def asked(state: Path, wearer: str, request: dict[str, Any]) -> dict[str, Any]:

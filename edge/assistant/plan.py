@@ -16,6 +16,7 @@ from typing import Any
 from edge.assistant.labels import BEAT_LABELS, EVENT_LABELS, LABELS, MORPHOLOGY_LABELS, TERMS
 from edge.assistant.period import find_phrases
 from edge.assistant.spelling import spell
+from edge.errors import BadInputError
 
 MAX_STEPS = 4
 MAX_MARKS = 9
@@ -82,6 +83,25 @@ def step_of(row: Any) -> Step:
     if any(args[name] not in allowed for name, allowed in TOOLS[tool].items()):
         raise ValueError(f"not a step: {str(row)[:80]}")
     return Step(tool, dict(args))
+
+
+def context_of(plan: Any) -> Steps:
+    """Return the plan of an answer as the context of a follow-up.
+
+    Raises:
+        BadInputError: not a plan.
+    """
+    if plan is None:
+        return ()
+    if not isinstance(plan, list) or len(plan) > 16:
+        raise BadInputError('"context" must be the "plan" of the answer before')
+    found: list[Step] = []
+    for row in plan:
+        try:
+            found.append(step_of(row))
+        except ValueError as error:
+            raise BadInputError(f'"context" must be the "plan" of the answer before: {error}') from None
+    return tuple(found)
 
 
 @dataclass(frozen=True, slots=True)

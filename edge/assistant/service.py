@@ -31,7 +31,7 @@ from edge.assistant.ask import Helpers, ask, whom
 from edge.assistant.client import FILE_NAME
 from edge.assistant.localtime import parse_instant, zone
 from edge.assistant.model import LanguageModel
-from edge.assistant.plan import Step, Steps, step_of
+from edge.assistant.plan import context_of
 from edge.clock import SystemClock
 from edge.config import load
 from edge.errors import AnyecgError, BadInputError
@@ -379,25 +379,6 @@ def _parsed(line: bytes) -> Said:
     if isinstance(request.get("now"), bool | list | dict):
         raise BadInputError('"now" must be an ISO time or seconds since 1970')
     return request | {"context": context_of(request.get("context"))}
-
-
-def context_of(plan: Any) -> Steps:
-    """Return the plan of an answer as the context of a follow-up.
-
-    Raises:
-        BadInputError: not a plan.
-    """
-    if plan is None:
-        return ()
-    if not isinstance(plan, list) or len(plan) > 16:
-        raise BadInputError('"context" must be the "plan" of the answer before')
-    found: list[Step] = []
-    for row in plan:
-        try:
-            found.append(step_of(row))
-        except ValueError as error:
-            raise BadInputError(f'"context" must be the "plan" of the answer before: {error}') from None
-    return tuple(found)
 
 
 def _line(document: Said) -> bytes:

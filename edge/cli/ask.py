@@ -49,7 +49,7 @@ def ask(
     from edge.assistant.ask import whom
     from edge.assistant.client import serves
     from edge.assistant.guard import fixed_answer
-    from edge.assistant.service import context_of
+    from edge.assistant.plan import context_of
 
     text = " ".join(question or [])
     if questions is None and not text.strip():
@@ -86,26 +86,38 @@ class Asker(Protocol):
 
 
 class _Served:
-    """The assistant's process."""
+    """The assistant's process; this one where that ends before it has said anything."""
 
     def __init__(self, state: Path) -> None:
         self._state = state
+        self._own: _Own | None = None
 
     def ask(self, request: dict[str, Any], say: Callable[[str], None]) -> dict[str, Any]:
-        from edge.assistant.client import converse
+        from edge.assistant.client import AssistantGoneError, converse
 
+        if self._own is not None:
+            return self._own.ask(request, say)
         answer: dict[str, Any] = {}
-        for said in converse(self._state, request):
-            if "text" in said:
-                say(said["text"])
-            answer = said.get("done", answer)
+        heard = False
+        try:
+            for said in converse(self._state, request):
+                if "text" in said:
+                    heard = True
+                    say(said["text"])
+                answer = said.get("done", answer)
+        except AssistantGoneError:
+            if heard:
+                raise
+            self._own = _Own(self._state)
+            return self._own.ask(request, say)
         return answer
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        pass
+        if self._own is not None:
+            self._own.__exit__()
 
 
 class _Own:
@@ -120,7 +132,8 @@ class _Own:
         self._load_ms = round((time.perf_counter() - started) * 1e3, 1)
 
     def ask(self, request: dict[str, Any], say: Callable[[str], None]) -> dict[str, Any]:
-        from edge.assistant.service import answer_request, context_of
+        from edge.assistant.plan import context_of
+        from edge.assistant.service import answer_request
 
         with reading(self._state) as conn:
             request = request | {"context": context_of(request.get("context"))}

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from edge.assistant.client import converse_async, serves, start
+from edge.assistant.client import AssistantGoneError, converse_async, serves, start
 from edge.errors import AnyecgError
 
 IDLE_S = 600.0
@@ -31,8 +31,11 @@ class Answerer:
         self._waiting = 0
         self.counters = {"questions": 0, "failed": 0, "timeouts": 0}
 
-    async def ask(self, question: str, wearer: str | None) -> AsyncIterator[dict[str, Any]]:
-        """Yield what the assistant says; the last one has `done` or `error`."""
+    async def ask(self, question: str, wearer: str | None, context: Any = None) -> AsyncIterator[dict[str, Any]]:
+        """Yield what the assistant says; the last one has `done` or `error`.
+
+        `context` is the plan of the answer before, for a follow-up.
+        """
         if self._waiting >= MAX_WAITING:
             yield {"error": f"{MAX_WAITING} questions are waiting: ask again in a minute"}
             return
@@ -40,7 +43,8 @@ class Answerer:
         self.counters["questions"] += 1
         try:
             async with asyncio.timeout(ANSWER_S):
-                async for said in self._converse({"question": question, "wearer": wearer, "caller": "web"}):
+                asking = {"question": question, "wearer": wearer, "context": context, "caller": "web"}
+                async for said in self._converse(asking):
                     yield said
         except TimeoutError:
             self.counters["timeouts"] += 1
@@ -63,7 +67,7 @@ class Answerer:
                     heard = True
                     yield said
                 return
-            except AnyecgError:
+            except AssistantGoneError:
                 if heard or attempt:
                     raise
             if self._process is not None:  # it was about to end: the next one is asked when it has

@@ -17,6 +17,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from edge import __version__, control, sdnotify
+from edge.assistant.plan import context_of
 from edge.clock import SystemClock
 from edge.config import Config
 from edge.errors import AnyecgError, BadInputError
@@ -166,9 +167,11 @@ class Page:
             raise BadInputError(f"a question has 1 to {MAX_QUESTION} characters")
         if not isinstance(wearer, str | None):
             raise BadInputError("wearer must be text")
+        context = document.get("context")
+        context_of(context)
 
         async def told() -> AsyncIterator[bytes]:
-            async for said in self.answerer.ask(question, wearer):
+            async for said in self.answerer.ask(question, wearer, context):
                 if "done" in said:
                     await asyncio.to_thread(self._remember, question, wearer, said["done"])
                 yield wire.event(next(iter(said)), said)

@@ -1,5 +1,5 @@
 // Questions in plain language; the answer streams in, and its citations open the strip.
-import {api, app, clockS, complain, day, full, h, lasts, Refused} from "./base.js";
+import {api, app, clockS, complain, day, full, h, Refused} from "./base.js";
 import {go} from "./app.js";
 
 const IDEAS = ["What happened last night?", "How many PVCs were there in the last 24 hours?", "When was the longest AF episode?", "What was the lowest heart rate yesterday?", "How much was recorded today?"];
@@ -8,10 +8,10 @@ export function askView(main) {
   const field = h("input", {type: "text", maxLength: 500, autocomplete: "off", "aria-label": "Question", placeholder: "Ask about the recordings …"});
   const send = h("button.go", {}, "Ask"), answers = h("div", {"aria-live": "polite"}), past = h("div", {"aria-label": "Asked before"});
   const ideas = h("div.chips", {}, IDEAS.map(text => h("button", {onclick: () => { field.value = text; submit(); }}, text)));
-  let busy = false;
+  let busy = false, before = null; // before: the last answer, which "and the longest?" goes on from
   main.append(h("div.ask", {}, h("section.card.stack", {}, h("h2", {}, "Ask"),
     h("form", {onsubmit: e => { e.preventDefault(); submit(); }}, field, send), ideas,
-    h("small", {}, "The language model only chooses what to look up; every figure and time is computed from the database and cited.")), answers, past));
+    h("small", {}, "Every figure and time is computed from the database and cited. \u201cAnd the longest?\u201d goes on from the answer before.")), answers, past));
   field.focus();
   api("/api/questions").then(asked => past.append(...asked.map(q => {
     const {box, take} = exchange(q.question, [full(q.asked_ms), q.wearer].filter(Boolean).join(", "));
@@ -28,7 +28,7 @@ export function askView(main) {
     send.disabled = true;
     take({stage: "asking"});
     try {
-      const answer = await fetch("/api/ask", {method: "POST", headers: {"content-type": "application/json"}, body: JSON.stringify({question, wearer: app.wearer})});
+      const answer = await fetch("/api/ask", {method: "POST", headers: {"content-type": "application/json"}, body: JSON.stringify({question, wearer: app.wearer, context: before?.wearer === app.wearer ? before.plan : null})});
       if (!answer.ok) throw new Refused(answer.status, (await answer.json()).error);
       const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
       for (let rest = "";;) {
@@ -39,7 +39,10 @@ export function askView(main) {
         while ((at = rest.indexOf("\n\n")) >= 0) {
           const data = rest.slice(0, at).split("\n").find(l => l.startsWith("data: "));
           rest = rest.slice(at + 2);
-          if (data) take(JSON.parse(data.slice(6)));
+          if (!data) continue;
+          const said = JSON.parse(data.slice(6));
+          take(said);
+          if (said.done?.plan?.length) before = {plan: said.done.plan, wearer: app.wearer};
         }
       }
       field.value = "";
@@ -60,8 +63,7 @@ export function askView(main) {
       stage.remove();
       text.textContent = d.answer;
       cites.append(...(d.citations || []).slice(0, 24).map(cite));
-      if (d.coverage) notes.push(`rests on ${lasts(d.coverage.readable_s * 1000)} of readable signal`);
-      if (d.fallback) notes.push("planned by keywords: the language model's choice contradicted the question");
+      if (d.fallback) notes.push("without the language model: what it wrote did not fit the question");
       if (d.timing_ms?.total) notes.push(`${(d.timing_ms.total / 1000).toFixed(1)} s`);
       small.textContent = notes.join(" · ");
     }
