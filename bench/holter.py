@@ -21,6 +21,7 @@ from rich.console import Console
 
 from bench.figures import FOLDER, Figures, write_json
 from bench.machine import this_machine
+from edge.sources.data_folder import data_folder
 
 DATA = data_folder()
 FS_HZ = 360
@@ -39,7 +40,6 @@ PROGRAM = """
 import sys
 from edge.cli.app import main
 from edge.process import peak_rss_mb
-from edge.sources.data_folder import data_folder
 sys.argv[0] = "anyecg"
 try:
     main()

@@ -102,6 +102,7 @@ class ControlServer:
 
     async def _answer(self, line: bytes) -> Params:
         self.counters["requests"] += 1
+        command = ""
         try:
             command, params = _parse(line)
             handler = self._handlers.get(command)
@@ -114,6 +115,12 @@ class ControlServer:
         except AnyecgError as error:
             self.counters["errors"] += 1
             return {"ok": False, "error": str(error), "bad_input": isinstance(error, BadInputError)}
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise  # the gateway stops
+            self.counters["errors"] += 1
+            return {"ok": False, "error": f"{command!r} was given up by the gateway: try again", "bad_input": False}
         except Exception as error:
             self.counters["errors"] += 1
             log.exception("control command failed")

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-from sqlalchemy import Connection, select
+from sqlalchemy import select
 
-from edge import __version__, sdnotify, wearers
+from edge import __version__, sdnotify
 from edge.alerts.battery import Battery
 from edge.alerts.state import Board
 from edge.chunk import Delivery
@@ -37,6 +37,7 @@ from edge.intervals import Intervals
 from edge.metrics import Metrics
 from edge.process import rss_mb
 from edge.reanalysis import Reanalysis
+from edge.register import Register
 from edge.reload import take_over
 from edge.rhythm.events import Current
 from edge.sources.ble.source import BleSource
@@ -45,7 +46,6 @@ from edge.storage import Storage, make_way
 from edge.store import marks, outbox, queries, questions, tables
 from edge.store.findings import Change
 from edge.store.health import write_health
-from edge.store.wearers import Routes
 
 log = structlog.get_logger(__name__)
 
@@ -57,7 +57,7 @@ CLOCK_S = 10.0
 DRAIN_S = 8.0
 """How long a graceful stop waits for commits, and for analysis; systemd gives 30 s in all."""
 STUCK_S = 60.0
-"""One batch of analysis may take so long before the watchdog is no longer fed."""
+"""One batch of analysis, or one transaction, may take so long before the watchdog is no longer fed."""
 
 
 class Daemon:
@@ -100,14 +100,13 @@ class Daemon:
             "reload": self._reload,
         }
         self._control = ControlServer(state, commands)
-        self._routes = self._load_routes()
+        self._register = Register(self._gateway, self._board, self._desk, self._restore_board)
         self._metrics = Metrics(config.metrics.port)
         self._gateway.on_analysed = self._analysed
         self._gateway.analyst.on_changed = self._board.changed
         self._gateway.on_stored = self._stored
         self._recordings: dict[int, tuple[queries.Recording, float]] = {}
         self._contact: dict[tuple[str, str], bool | None] = {}
-        self._assigned: dict[tuple[str, str], float] = {}
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT."""
@@ -125,6 +124,7 @@ class Daemon:
                 group.create_task(self._tick(), name="tick"),
                 group.create_task(self._desk.release(), name="release"),
                 group.create_task(self._report(), name="report"),
+                group.create_task(self._show_life(), name="life"),
                 group.create_task(self._storage.run(), name="storage"),
             ]
             sdnotify.ready(f"listening to {self._config.mqtt.url}, encoder on {self._gateway.encoder.choice.name}")
@@ -171,7 +171,7 @@ class Daemon:
 
     def _accept(self, as_sent: Delivery) -> None:
         delivery, chunk = as_sent, as_sent.chunk
-        worn_by = self._routes.wearer(chunk.wearer, chunk.device, chunk.utc_ns or delivery.received_ns)
+        worn_by = self._register.wearer(chunk.wearer, chunk.device, chunk.utc_ns or delivery.received_ns)
         if worn_by != chunk.wearer:
             delivery = replace(delivery, chunk=replace(chunk, wearer=worn_by))
         task = self._loop.create_task(self._take(delivery, as_sent))
@@ -203,7 +203,7 @@ class Daemon:
         return True
 
     async def _take_intervals(self, intervals: Intervals) -> None:
-        worn_by = self._routes.wearer(intervals.wearer, intervals.device, intervals.utc_ns)
+        worn_by = self._register.wearer(intervals.wearer, intervals.device, intervals.utc_ns)
         intervals = replace(intervals, wearer=worn_by)
         try:
             recording_id, end_tick = await self._gateway.intervals.accept(intervals)
@@ -273,7 +273,7 @@ class Daemon:
         return found
 
     async def _report(self) -> None:
-        """Leave fresh figures for `status`, and feed the watchdog while real work progresses."""
+        """Leave fresh figures for `status`."""
         while True:
             status = await self._status({})
             self._metrics.update(status)
@@ -283,10 +283,15 @@ class Daemon:
                 await asyncio.wrap_future(job)
             except AnyecgError as error:
                 log.warning("status_not_written", error=str(error))
-            if self._gateway.analyst.busy_s() < STUCK_S:
-                sdnotify.watchdog()
             lag_s = self._gateway.analyst.lag_s()
             sdnotify.status(f"{len(self._board.links())} wearers, analysis {lag_s:.0f} s behind")
+            await asyncio.sleep(HEALTH_S)
+
+    async def _show_life(self) -> None:
+        """Feed the watchdog while real work progresses: neither a batch of analysis nor a transaction hangs."""
+        while True:
+            if max(self._gateway.analyst.busy_s(), self._gateway.writer.busy_s()) < STUCK_S:
+                sdnotify.watchdog()
             await asyncio.sleep(HEALTH_S)
 
     async def _status(self, _request: dict[str, Any]) -> dict[str, Any]:
@@ -374,59 +379,12 @@ class Daemon:
     async def _reanalyze_progress(self, _request: dict[str, Any]) -> dict[str, Any]:
         return self._reanalysis.progress()
 
-    def _load_routes(self) -> Routes:
-        with self._gateway.reader.connect() as conn:
-            return Routes.load(conn)
-
     async def _wearers(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Do what `anyecg wearers` asks, and let every room look at the database again."""
-        action, wearer, gateway = wearers.check(request), request["wearer"], self._gateway
-        now_ns = self._clock.utc_ns()
-        with gateway.reader.connect() as conn:
-            mine = [recording.id for recording in queries.recordings(conn, wearer)]
-        if action == "forget":
-            links = self._board.links().get(wearer, {})
-            sending = {device for device, link in links.items() if link != "offline"} | self._just_assigned(wearer)
-            if sending:
-                raise BadInputError(
-                    f"{', '.join(sorted(sending))} of {wearer} still sends: take it off, or assign it first"
-                )
-            await asyncio.to_thread(gateway.analyst.forget, mine)
-            self._desk.forget(wearer)
-            self._board.forget(wearer)
-            folder = self._config.backup.folder
-            erase = partial(wearers.forget, gateway.writer, self._state, folder, wearer=wearer, now_ns=now_ns)
-            done = await asyncio.to_thread(erase)
-        else:
-
-            def change(conn: Connection) -> dict[str, Any]:
-                gateway.writer.invalidate()
-                return wearers.change(conn, self._state, request, now_ns)
-
-            done = await asyncio.wrap_future(gateway.writer.submit(change))
-        if action in ("rename", "forget"):
-            await asyncio.to_thread(gateway.analyst.forget, mine)
-            self._desk.forget(wearer)
-            self._board.forget(wearer)
-            if action == "rename":
-                self._restore_board()
-                gateway.analyst.resume()
-        elif action == "assign":
-            self._board.forget(wearer, request["device"])
-            self._assigned[wearer, request["device"]] = self._clock.monotonic_s()
+        done = await self._register.change(request)
         self._recordings.clear()
         self._contact.clear()
-        gateway.writer.submit(lambda conn: gateway.writer.invalidate())
-        gateway.intake.forget()
-        self._routes = await asyncio.to_thread(self._load_routes)
         await self._ble.reload()
         return done
-
-    def _just_assigned(self, wearer: str) -> set[str]:
-        """Return the devices taken from a wearer so lately that chunks of theirs may still be on the way."""
-        since_s = self._clock.monotonic_s() - self._config.alerts.stale_s
-        self._assigned = {pair: at_s for pair, at_s in self._assigned.items() if at_s > since_s}
-        return {device for name, device in self._assigned if name == wearer}
 
     async def _question(self, request: dict[str, Any]) -> dict[str, Any]:
         now_ns = self._clock.utc_ns()

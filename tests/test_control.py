@@ -10,6 +10,7 @@ import stat
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -41,13 +42,19 @@ async def hang(params: dict[str, Any]) -> Any:
     await asyncio.sleep(60)
 
 
+async def give_up(params: dict[str, Any]) -> Any:
+    work: Future[None] = Future()
+    work.cancel()
+    await asyncio.wrap_future(work)
+
+
 async def flood(params: dict[str, Any]) -> Any:
     return "x" * control.MAX_LINE_BYTES
 
 
 @asynccontextmanager
 async def serving(state: Path) -> AsyncIterator[ControlServer]:
-    handlers = {handler.__name__: handler for handler in (echo, refuse, fail, crash, hang, flood)}
+    handlers = {handler.__name__: handler for handler in (echo, refuse, fail, crash, hang, give_up, flood)}
     async with ControlServer(state, handlers) as server:
         yield server
 
@@ -95,6 +102,8 @@ def test_errors_come_back_as_what_they_are(tmp_path: Path) -> None:
         with pytest.raises(AnyecgError, match="internal error") as crashed:
             await ask(tmp_path, "crash")
         assert "secret" not in str(crashed.value)
+        with pytest.raises(AnyecgError, match="'give_up' was given up"):
+            await ask(tmp_path, "give_up")
         with pytest.raises(BadInputError, match="echo, fail"):
             await ask(tmp_path, "nonsense")
         with pytest.raises(AnyecgError, match=r"within 0\.1 s"):

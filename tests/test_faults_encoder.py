@@ -90,11 +90,11 @@ def pings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 def test_a_stuck_encoder_stops_the_watchdog_and_a_failing_one_is_tried_again(
     broker: Mosquitto, record: Record, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pings: list[float]
 ) -> None:
-    """Pings stop while one batch hangs, samples go on being kept, and afterwards nothing is missing."""
+    """Pings stop while a transaction or a batch hangs; samples go on being kept, and afterwards nothing is missing."""
     monkeypatch.setattr("edge.daemon.HEALTH_S", 0.2)
     monkeypatch.setattr("edge.daemon.STUCK_S", 1.0)
     monkeypatch.setattr("edge.analyst.REST_S", 0.5)
-    go, stuck = threading.Event(), threading.Event()
+    go, stuck, writing = threading.Event(), threading.Event(), threading.Event()
     sound = Encoder.run
     mode = ["sound"]
 
@@ -111,6 +111,14 @@ def test_a_stuck_encoder_stops_the_watchdog_and_a_failing_one_is_tried_again(
     async def scenario(daemon: InProcess) -> None:
         monkeypatch.setattr(Encoder, "run", run)
         await until(lambda: len(pings) > 2, 30, "pings")
+        daemon._gateway.writer.submit(lambda conn: writing.wait(60) and None)
+        before = len(pings)
+        await until(lambda: len(pings) > before + 1, 30, "pings while a long transaction runs")
+        await until(lambda: daemon._gateway.writer.busy_s() > 1.5, 30, "a transaction that takes too long")
+        before = len(pings)
+        await until(lambda: daemon._gateway.writer.busy_s() > 2.5, 30, "a second more")
+        assert len(pings) == before
+        writing.set()
         wearable = Wearable(broker.url, record, speed=20)
         wearable.start()
         await until(lambda: wearable.told_committed() >= 10 * record.fs_hz, 60, "10 s")

@@ -94,6 +94,11 @@ def test_all_of_ours_are_one_user_with_one_folder() -> None:
             assert settings(name)["UMask"] == "0077"
 
 
+def test_reload_is_what_the_daemon_does_on_sighup() -> None:
+    """`tests/test_metrics_reload.py` sends it to a running gateway."""
+    assert settings("anyecg.service")["ExecReload"] == "/bin/kill -HUP $MAINPID"
+
+
 def test_only_what_needs_the_network_has_it() -> None:
     closed = {name for name in SERVICES if settings(name).get("PrivateNetwork") == "yes"}
     assert closed == {"anyecg-assistant.service", "anyecg-backup.service"}

@@ -86,6 +86,7 @@ class Writer:
         self._closed = False
         self._stop = False
         self._truncated_s = 0.0
+        self._busy_since_s: float | None = None
         self._cut_now = False
         self.generation = 0
         self.trouble = ""
@@ -100,6 +101,11 @@ class Writer:
     def depth(self) -> int:
         """Jobs waiting."""
         return self._queue.qsize()
+
+    def busy_s(self) -> float:
+        """Return for how long the transaction that runs now has been running; 0 between transactions."""
+        since_s = self._busy_since_s
+        return 0.0 if since_s is None else time.monotonic() - since_s
 
     def submit(self, job: Callable[[Connection], T]) -> Future[T]:
         """Queue `job`; its future resolves after the commit. Raises `WriterBusyError` if the queue is full."""
@@ -158,6 +164,7 @@ class Writer:
             if wait_s > 0 and not self._closed:
                 time.sleep(wait_s)
             batch = [first]
+            self._busy_since_s = time.monotonic()
             try:
                 if conn is None:
                     conn = self._engine.connect()
@@ -172,8 +179,8 @@ class Writer:
                 if conn is not None:
                     _discard(conn)
                     conn = None
-            last_commit_s = time.monotonic()
             self._cut_wal(conn)
+            last_commit_s, self._busy_since_s = time.monotonic(), None
         if conn is not None:
             with contextlib.suppress(sqlite3.Error):
                 truncate_wal(_driver(conn), TRUNCATE_WAIT_S)
