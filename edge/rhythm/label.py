@@ -121,7 +121,10 @@ class RhythmLabel(Part):
         return sums.index(max(sums))
 
     def _member(self, group: int) -> str:
-        members, mean = _MEMBERS[group], _mean(self.recent[-self._confirm_s[group] :])
+        members = _MEMBERS[group]
+        if len(members) == 1:
+            return RHYTHMS[members[0]]
+        mean = _mean(self.recent[-self._confirm_s[group] :])
         best = max(members, key=lambda i: mean[i])
         return RHYTHMS[best]
 
@@ -153,4 +156,5 @@ def extend_spans(spans: list[RhythmSpan], more: Iterable[RhythmSpan]) -> None:
 
 
 def _mean(rows: list[list[float]]) -> list[float]:
-    return [sum(column) / len(rows) for column in zip(*rows, strict=True)]
+    n = len(rows)
+    return [sum(column) / n for column in zip(*rows, strict=True)]

@@ -54,7 +54,7 @@ class Peak:
     around: NDArray[np.float32]
     """[leads, 2·REACH + 1] signal around the R peak, NaN where it is not known."""
     qrs: tuple[float, float] | None
-    """Onset and offset of the QRS complex in model-rate samples from the middle of `around`, None where none is seen."""
+    """Where the QRS complex begins and ends, in model-rate samples from the middle of `around`; None: none is seen."""
 
 
 class BeatFinder(Part):
@@ -214,7 +214,7 @@ def _around(ecg: NDArray[np.float32], centre: int) -> NDArray[np.float32]:
 
 
 def _qrs(probability: NDArray[np.float32], centre: int) -> tuple[float, float] | None:
-    """Return where the QRS complex at or nearest to `centre` begins and ends, from there: where P(QRS) crosses one half."""
+    """Return where the QRS complex nearest to `centre` begins and ends, from there: where P(QRS) crosses one half."""
     low = max(centre - _QRS_REACH, 0)
     p: list[float] = probability[low : centre + _QRS_REACH + 1].tolist()
     at = centre - low

@@ -114,20 +114,21 @@ class WearerLimits(Limits):
 
     meaning: ClassVar[str] = (
         "N, S and V are weighed anew: log-odds = `encoder_weight` · the encoder's + `own_weight` · those of a logistic "
-        "regression on how early a beat comes and how unlike the wearer's newest normal beats it is. A beat belongs to "
-        "those if the encoder calls it N and R-peak score · P(N) reaches `normal`. The encoder alone decides until "
-        "10 s with four normal beats and eight RR intervals are known, where the signal is not clear (`quality`) and "
-        "in AF (`in_af`). Off by default (weights 1 and 0); 0.5 and 1 switch it on: better on validation, but it costs "
-        "too much time and calls the later beats of a long run of S normal (docs/encoder.md)."
+        "regression on how early a beat comes, how unlike the wearer's newest normal beats it is and how much longer "
+        "its QRS complex lasts. Weighed are beats of which the encoder is not `sure` and those that come `early`. A "
+        "beat is normal if the encoder calls it N and R-peak score · P(N) reaches `normal`. The encoder alone decides "
+        "until 10 s with four normal beats and eight RR intervals are known, where the signal is not clear "
+        "(`quality`) and in AF. Weights of 1 and 0 switch it off."
     )
     source: ClassVar[str] = (
-        "features after de Chazal et al. 2004, fitted on training records; weights, gates: validation"
+        "features after de Chazal et al. 2004 and QRS duration, fitted on training records; weights, gates: validation"
     )
-    encoder_weight: float = _limit(1, "", "weight of the encoder's log-odds", 0, 2)
-    own_weight: float = _limit(0, "", "weight of the wearer's own", 0, 2)
+    encoder_weight: float = _limit(0.5, "", "weight of the encoder's log-odds", 0, 2)
+    own_weight: float = _limit(1, "", "weight of the wearer's own", 0, 2)
     normal: float = _limit(0.6, "", "R-peak score · P(N) of a normal beat", 0, 1)
+    sure: float = _limit(0.7, "", "R-peak score · P(N) from which a beat that is not early is not weighed", 0, 1)
+    early: float = _limit(0.12, "", "log of the usual RR interval over this one, from which a beat is early", 0, 1)
     quality: float = _limit(0.9, "", "P(readable) of the second from which the wearer's own normal is asked", 0, 1)
-    in_af: float = _limit(0, "", "0: in AF the encoder alone decides; 1: there too the wearer is asked", 0, 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

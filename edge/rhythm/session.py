@@ -41,8 +41,8 @@ class _Progress(Part):
     def __init__(self) -> None:
         self.next_k = 0
         self.pending: list[Any] = []
-        """[end, readable, whole, af, likely VT or VF, P(readable)] of the second whose last beats are not decided yet;
-        empty at the start."""
+        """[end, readable, whole, af, likely VT or VF, P(readable), P(AF) or None in AF] of the second whose last beats
+        are not decided yet; empty at the start."""
         self.doubtful = False
         """Whether the newest second may yet turn out to be part of a flat line."""
         self.signal = "gap"
@@ -91,7 +91,15 @@ class RhythmSession:
         self._parts: list[Part] = [
             *(self._progress, self._judge, self._finder, self._label, self._heart, self._book, self._silence),
             *(self._rates, self._ectopy, self._peaks, self._vt, self._vf.stretch, self._af, *self._signals.values()),
-            *(self._trends, self._wearer, self._extremes, self._svt, *self._patterns.parts, self._slope, self._conduction),
+            *(
+                self._trends,
+                self._wearer,
+                self._extremes,
+                self._svt,
+                *self._patterns.parts,
+                self._slope,
+                self._conduction,
+            ),
         ]
         if state is not None:
             rhythm_state.restore(state, self._identity, self._parts)
@@ -178,10 +186,13 @@ class RhythmSession:
         regular = heart.regular(self._regular)
         closed = self._label.feed(second, regular)
         rhythm = self._label.name
-        likely_af = second.readable and not regular and sum(second.rhythm[i] for i in _AF_SCORES) >= _LIKELY
-        af = rhythm in AF or likely_af
+        p_af = sum(second.rhythm[i] for i in _AF_SCORES) if second.readable else 0.0
+        af = rhythm in AF or (not regular and p_af >= _LIKELY)
         ventricular = second.ventricular >= _LIKELY
-        self._progress.pending = [second.end, second.readable, second.whole, af, ventricular, second.quality or 0.0]
+        self._progress.pending = [
+            *(second.end, second.readable, second.whole, af, ventricular),
+            *(second.quality or 0.0, None if af else p_af),
+        ]
         if not second.whole:
             self._wait(second.start, af)
             heart.break_at(None)
@@ -232,7 +243,7 @@ class RhythmSession:
 
     def _beat(self, peak: Peak) -> list[Beat]:
         """Take a peak in the pending second; return it if it is a beat."""
-        _, readable, _, af, ventricular, quality = self._progress.pending
+        _, readable, _, af, ventricular, quality, p_af = self._progress.pending
         position = peak.position
         if not readable or (self._end_sample is not None and self._sample(position) >= self._end_sample):
             return []
@@ -247,7 +258,7 @@ class RhythmSession:
         self._slope.beat(position, slopes)
         before = self._heart.kind
         rr_s = self._heart.beat(position)
-        scores = self._wearer.weigh(position, peak.around, rr_s, peak.score, peak.beat, af, quality)
+        scores = self._wearer.weigh(peak, rr_s, p_af, quality)
         if af:
             scores[_N], scores[_S] = scores[_N] + scores[_S], 0.0
         kind = scores.index(max(scores))

@@ -1,8 +1,8 @@
 """What is normal for this wearer, learnt without labels, and what it says about the class of the next beat.
 
 The encoder judges a beat by what it has seen in other people. Here a beat is compared with the same person's own
-newest normal ones: how early it comes (RR intervals), and how far its QRS complex is from theirs (template). Three
-classes, N, S and V, are weighed anew by
+newest normal ones: how early it comes (RR intervals), how far its QRS complex is from theirs (template) and how much
+longer it lasts (`edge.rhythm.peaks`). Three classes, N, S and V, are weighed anew by
 
     log-odds = `encoder_weight` · the encoder's log-odds + `own_weight` · (weights · features),
 
@@ -10,6 +10,10 @@ a multinomial logistic regression on the features alone, fitted on the training 
 fitted together with the encoder it would learn to trust an encoder that knows those records by heart.
 Prematurity and distance from the wearer's own normal beat are the features of de Chazal et al. 2004 and of
 patient-adapting classifiers since.
+
+Only beats that come early or of which the encoder is not sure are weighed: the others would stay what they are. What is
+normal is learnt from what the encoder alone calls normal: its RR intervals between two such beats, a few complexes in
+every 10 s. So neither a long run of S beats nor an error made here can become the wearer's normal.
 
 Everything is bounded and forgets exactly: the template is made of blocks of 10 s on the grid of the recording, so that
 two states that have seen the same newest beats are equal. Signal is counted in whole µV, of which sums are exact in any
@@ -22,7 +26,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from operator import mul
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +34,9 @@ from numpy.typing import NDArray
 from edge.encoder.contract import MODEL_FS_HZ
 from edge.rhythm.rules import WearerLimits
 from edge.rhythm.state import Part
+
+if TYPE_CHECKING:
+    from edge.rhythm.peaks import Peak
 
 REACH = 14
 """Model-rate samples on each side of an R peak that a comparison needs (109 ms)."""
@@ -42,8 +49,8 @@ _CENTRE = slice(_LAGS // 2, _LAGS // 2 + _WIDTH)
 _UV_PER_MV = np.float64(1000)
 _LIMIT_UV = 32000
 _BLOCK = 10 * MODEL_FS_HZ
-_MIN_BEATS = 4
-"""Normal beats that a block must hold."""
+_BEATS = 4
+"""Normal beats that a block must hold, and at most holds."""
 _BLOCKS = 4
 _SPREADS = 16
 _RR = 16
@@ -52,15 +59,68 @@ _STEPS = 12
 """RR intervals whose steps tell how regular the pulse is."""
 _RR_UNITS = 1024
 """RR intervals are kept in 1/1024 s, at most 16 bits of them."""
+_NARROW, _WIDE = 0.100 * MODEL_FS_HZ, 0.040 * MODEL_FS_HZ
+"""QRS durations are counted from 100 ms, in steps of 40 ms."""
 _N, _S, _V = range(3)
 
 FEATURES = (
     *("early", "very_early", "late", "unlike", "log_unlike", "distance", "irregular", "early_before", "late_before"),
-    *("early_regular", "unlike_regular", "strange", "af", "early_af", "early_twice", "one"),
+    *(
+        "early_regular",
+        "unlike_regular",
+        "strange",
+        "af",
+        "early_af",
+        "early_twice",
+        "wide",
+        "wider",
+        "narrower",
+        "one",
+    ),
 )
 WEIGHTS: tuple[tuple[float, ...], tuple[float, ...]] = (
-    (38.42, -22.41, -3.00, 1.66, -0.02, -3.05, 1.16, -3.61, 3.53, -0.44, 2.31, 1.22, 1.68, -12.43, -8.83, -2.63),
-    (25.44, -13.87, -2.90, -4.74, 1.12, 1.18, 2.77, -0.60, 5.30, 1.63, -0.45, 3.80, 0.14, -5.01, -9.85, -2.71),
+    (
+        59.44,
+        -31.50,
+        -9.43,
+        6.42,
+        -0.48,
+        -0.52,
+        -33.25,
+        -4.06,
+        4.50,
+        -8.42,
+        -5.16,
+        0.39,
+        4.68,
+        -12.85,
+        -12.14,
+        -0.40,
+        -1.31,
+        2.34,
+        -6.36,
+    ),
+    (
+        31.95,
+        -8.66,
+        -1.47,
+        -0.94,
+        0.64,
+        0.50,
+        -3.81,
+        0.78,
+        5.86,
+        -6.45,
+        -2.27,
+        2.81,
+        3.92,
+        -11.81,
+        -23.44,
+        0.64,
+        4.40,
+        2.69,
+        -4.89,
+    ),
 )
 """For S and for V against N. Written by hand from what `python -m export.encoder.wearer` prints."""
 
@@ -68,10 +128,13 @@ WEIGHTS: tuple[tuple[float, ...], tuple[float, ...]] = (
 class Wearer(Part):
     """The wearer's newest normal beats and RR intervals."""
 
-    STATE: ClassVar[tuple[str, ...]] = ("leads", "blocks", "block", "sums", "count", "spreads", "rr", "before")
+    STATE: ClassVar[tuple[str, ...]] = (
+        *("leads", "blocks", "block", "sums", "count", "spreads", "durations", "rr", "before", "normal"),
+    )
 
     def __init__(self, limits: WearerLimits, leads: int) -> None:
         self._limits, self._n_leads = limits, leads
+        self._off = limits.own_weight == 0 and limits.encoder_weight == 1
         self._made_of = b""
         self._shifted = np.zeros((leads, 2 * REACH + 1, _LAGS))
         self._sums = np.zeros((leads, _WIDTH))
@@ -86,10 +149,14 @@ class Wearer(Part):
         """Beats in the block that is being filled."""
         self.spreads: list[int] = []
         """Distances of normal beats from the template, in thousandths of its norm."""
+        self.durations: list[float] = []
+        """QRS durations of normal beats in model-rate samples."""
         self.rr: list[int] = []
-        """Newest RR intervals."""
+        """Newest RR intervals between two normal beats."""
         self.before = 0
         """The RR interval before the next one, 0 if the chain was broken."""
+        self.normal = False
+        """Whether the newest beat is normal."""
 
     @property
     def sums(self) -> bytes:
@@ -100,61 +167,69 @@ class Wearer(Part):
     def sums(self, value: bytes) -> None:
         self._sums = np.frombuffer(value, dtype="<i4").reshape(self._n_leads, _WIDTH).astype(np.float64)
 
-    def weigh(
-        self,
-        position: float,
-        around: NDArray[np.float32],
-        rr_s: float | None,
-        score: float,
-        classes: Sequence[float],
-        af: bool,
-        quality: float,
-    ) -> list[float]:
+    def weigh(self, peak: Peak, rr_s: float | None, af: float | None, quality: float) -> list[float]:
         """Take the next beat; return its class probabilities (N S V F Q), those of F and Q as they were.
 
-        position  of its R peak in model-rate samples
-        around  [leads, 2·REACH + 1] the prepared signal around its R peak in mV, NaN where unknown
-        rr_s    since the beat before, None when the chain was broken
-        score   R-peak score
-        af      whether the rhythm is, or looks like, atrial fibrillation or flutter
+        rr_s     since the beat before, None when the chain was broken
+        af       P(AF) of its second; None in AF, where nothing is weighed or learnt
         quality  P(readable) of its second: what is not clear is neither weighed nor learnt from
         """
-        if self._limits.own_weight == 0 and self._limits.encoder_weight == 1:
+        classes, limits = peak.beat, self._limits
+        if self._off:
             return list(classes)
-        asked = quality >= self._limits.quality and not (af and self._limits.in_af < 1)
-        if not asked:
-            self._count_rr(rr_s)
-            return list(classes)
-        signal = np.rint(around * _UV_PER_MV)
-        squares = ((signal * signal) @ _BAND).tolist()
-        shape = self._shape(signal, squares) if self._same_leads(signal, squares) else None
-        found = None if shape is None else self.features(shape, rr_s, af)
-        self._count_rr(rr_s)
-        if self.leads and classes[_N] * score >= self._limits.normal and classes[_N] == max(classes):
-            self._learn(position, signal, shape)
+        sure = peak.score * classes[_N]
+        normal = sure >= limits.normal and classes[_N] == max(classes)
+        both_normal, self.normal = normal and self.normal, normal
+        rr = 0 if rr_s is None else min(round(rr_s * _RR_UNITS), 2**16 - 1)
+        before, self.before = self.before, rr
+        found = None
+        if quality >= limits.quality and af is not None:
+            usual = _median(self.rr) if rr and len(self.rr) >= _MIN_RR else 0.0
+            ahead = math.log(usual / rr) if usual else 0.0
+            asked = usual > 0 and (sure < limits.sure or ahead > limits.early)
+            learnt = normal and (self.count < _BEATS or peak.position // _BLOCK != self.block)
+            if asked or learnt:
+                found = self._compare(peak, asked, learnt, (ahead, before, usual, af))
+        if both_normal and rr:
+            self.rr = [*self.rr[1 - _RR :], rr]
         return list(classes) if found is None else self._weighed(classes, found)
 
-    def _count_rr(self, rr_s: float | None) -> None:
-        if rr_s is None:
-            self.before = 0
-        else:
-            self.before = min(round(rr_s * _RR_UNITS), 2**16 - 1)
-            self.rr = [*self.rr[1 - _RR :], self.before]
+    def _compare(
+        self, peak: Peak, asked: bool, learnt: bool, pulse: tuple[float, float, float, float]
+    ) -> list[float] | None:
+        """Compare a beat with the template, and take it into it."""
+        signal = np.rint(peak.around * _UV_PER_MV)
+        squares = ((signal * signal) @ _BAND).tolist()
+        shape = self._shape(signal, squares) if self._same_leads(signal, squares) else None
+        duration = 0.0 if peak.qrs is None else round(16 * (peak.qrs[1] - peak.qrs[0])) / 16
+        found = self.features(shape, duration, *pulse) if asked and shape is not None else None
+        if learnt and self.leads:
+            self._learn(peak.position, signal, shape)
+            if duration:
+                self.durations = [*self.durations[1 - _SPREADS :], duration]
+        return found
 
-    def features(self, shape: tuple[float, float], rr_s: float | None, af: bool) -> list[float] | None:
-        """Return the values of `FEATURES` for a beat of this shape, None while too little is known."""
-        if rr_s is None or len(self.rr) < _MIN_RR:
-            return None
-        usual = _median(self.rr)
+    def features(
+        self, shape: tuple[float, float], duration: float, ahead: float, before: float, usual: float, af: float
+    ) -> list[float]:
+        """Return the values of `FEATURES`.
+
+        shape     correlation with the template and distance from it
+        duration  of the QRS complex in model-rate samples, 0 where none is seen
+        ahead     log of the usual RR interval over this one
+        before    the RR interval before, 0 if unknown
+        usual     the median of the newest RR intervals
+        af        P(AF)
+        """
         newest = self.rr[-_STEPS:]
         irregular = min(_median([abs(b - a) for a, b in itertools.pairwise(newest)]) / usual, 0.5)
         regular = math.exp(-irregular / 0.08)
-        ahead = -math.log(rr_s * _RR_UNITS / usual)
-        before = -math.log(self.before / usual) if self.before else 0.0
-        early, early_before = min(max(ahead, 0.0), 0.6), min(max(before, 0.0), 0.6)
+        ahead_before = math.log(usual / before) if before else 0.0
+        early, early_before = min(max(ahead, 0.0), 0.6), min(max(ahead_before, 0.0), 0.6)
         likeness, distance = shape
         unlike = min(1 - likeness, 1.0)
         typical = _median(self.spreads) / 1000 if self.spreads else distance
+        longer = (duration - _median(self.durations)) / _WIDE if duration and self.durations else 0.0
         return [
             early,
             min(max(ahead - 0.12, 0.0), 0.5),
@@ -164,13 +239,16 @@ class Wearer(Part):
             min(distance, 2.0),
             irregular,
             early_before,
-            min(max(-before, 0.0), 0.5),
+            min(max(-ahead_before, 0.0), 0.5),
             early * regular,
             unlike * regular,
             min(max(math.log((distance + 0.02) / (typical + 0.02)), -2.0), 3.0),
-            float(af),
+            af,
             early * af,
             early * early_before,
+            min(max((duration - _NARROW) / _WIDE, 0.0), 2.0),
+            min(max(longer, 0.0), 2.0),
+            min(max(-longer, 0.0), 1.0),
             1.0,
         ]
 
@@ -221,7 +299,7 @@ class Wearer(Part):
             self.spreads = [*self.spreads[1 - _SPREADS :], min(round(shape[1] * 1000), 2**16 - 1)]
         block = int(position // _BLOCK)
         if block != self.block:
-            if self.count >= _MIN_BEATS:
+            if self.count >= _BEATS:
                 size = 2 * self._sums.size
                 mean = (self._sums // self.count).clip(-_LIMIT_UV, _LIMIT_UV)
                 self.blocks = self.blocks[-(_BLOCKS - 1) * size :] + mean.astype("<i2").tobytes()
