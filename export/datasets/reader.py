@@ -61,6 +61,11 @@ def digital(db: str, name: str) -> tuple[NDArray[np.int32], list[float], float]:
     return samples.astype(np.int32), [1000.0 / gain for gain in read_.adc_gain], float(read_.fs)
 
 
+def lead_names(db: str, name: str) -> list[str]:
+    """Return what the leads of a recording are called."""
+    return list(wfdb.rdheader(str(records_folder(db) / name)).sig_name)
+
+
 def read(db: str, name: str, references: dict[str, str] | None = None) -> Record:
     """Read, prepare and label one recording."""
     samples, uv_per_lsb, fs_hz = digital(db, name)

@@ -6,7 +6,8 @@ Scored as the anyECG paper does: intersection over union of the time covered; wh
 nothing is 1. Signals come from `$ECG_DATA/<db>/<record>`, all leads.
 
 Two ways of reading: the clip alone, which is what a language model would be shown, and the clip within its recording,
-which is what the gateway has.
+which is what the gateway has. Names of leads help to tell the bundle branches apart (`edge.rhythm.conduction`), so the
+recording is also read without them.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from edge.assistant.questions import load_questions as load
 from edge.encoder.session import Encoder
 from edge.rhythm.events import Beat
 from edge.rhythm.rules import Rules
-from export.datasets.reader import digital
+from export.datasets.reader import digital, lead_names
 from export.evaluate.reading import read_samples
 
 LABELS = {"PVC": ("type", "V"), "SVPB": ("type", "S"), "LBBB": ("morphology", "LBBB"), "RBBB": ("morphology", "RBBB")}
@@ -82,13 +83,16 @@ def answer(encoder: Encoder, questions: Sequence[Mapping[str, Any]]) -> dict[str
     scores: dict[str, list[tuple[str, bool, float]]] = defaultdict(list)
     for (db, record), asked in by_record.items():
         samples, uv_per_lsb, fs_hz = digital(db, record)
-        whole = read_samples(encoder, samples, uv_per_lsb, fs_hz, Rules()).marks
+        leads = lead_names(db, record)
+        whole = read_samples(encoder, samples, uv_per_lsb, fs_hz, Rules(), leads).marks
+        unnamed = read_samples(encoder, samples, uv_per_lsb, fs_hz, Rules()).marks
         for one in asked:
             first, end, label = one["start_sample"], one["end_sample"], one["label"]
-            clip = read_samples(encoder, samples[:, first:end], uv_per_lsb, fs_hz, Rules()).marks
+            clip = read_samples(encoder, samples[:, first:end], uv_per_lsb, fs_hz, Rules(), leads).marks
             length_s = round((end - first) / fs_hz, 1)
             answers = {
                 "within its recording": spans_of(whole, label, first, end, fs_hz),
+                "the same, leads without names": spans_of(unnamed, label, first, end, fs_hz),
                 "clip alone": spans_of(clip, label, 0, end - first, fs_hz),
                 "control: whole clip": [(0.0, length_s)],
                 "control: nothing": [],

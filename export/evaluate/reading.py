@@ -16,7 +16,7 @@ from edge.encoder.windows import hops_in
 from edge.rhythm.events import Beat, Finding, RhythmSpan
 from edge.rhythm.rules import Rules
 from edge.rhythm.session import RhythmSession
-from export.datasets.reader import digital
+from export.datasets.reader import digital, lead_names
 from export.evaluate.beats import Beats
 
 LONG_HOPS = 60
@@ -44,16 +44,22 @@ class Reading:
 def read(encoder: Encoder, db: str, name: str, leads: Sequence[int], rules: Rules) -> Reading:
     """Read the given leads of a recording, in long strides."""
     samples, uv_per_lsb, fs_hz = digital(db, name)
+    called = lead_names(db, name)
     chosen = samples[list(leads)]
-    return read_samples(encoder, chosen, [uv_per_lsb[i] for i in leads], fs_hz, rules)
+    return read_samples(encoder, chosen, [uv_per_lsb[i] for i in leads], fs_hz, rules, [called[i] for i in leads])
 
 
 def read_samples(
-    encoder: Encoder, samples: NDArray[np.int32], uv_per_lsb: Sequence[float], fs_hz: float, rules: Rules
+    encoder: Encoder,
+    samples: NDArray[np.int32],
+    uv_per_lsb: Sequence[float],
+    fs_hz: float,
+    rules: Rules,
+    leads: Sequence[str] | None = None,
 ) -> Reading:
-    """Read samples [leads, n]."""
+    """Read samples [leads, n]; `leads`: their names, if they are known."""
     n = samples.shape[1]
-    session = RhythmSession("evaluate", fs_hz, ["unknown"] * samples.shape[0], rules)
+    session = RhythmSession("evaluate", fs_hz, leads or ["unknown"] * samples.shape[0], rules)
     beats: list[Beat] = []
     spans: list[RhythmSpan] = []
     findings: dict[str, Finding] = {}

@@ -5,7 +5,6 @@ Validation decides whether it is switched on (`chosen`): it must find more V and
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -23,15 +22,13 @@ from export.evaluate.beats import figures
 from export.evaluate.noise import noisy_counts
 from export.evaluate.report import beat_figures
 
-ON = {"encoder_weight": 0.5, "own_weight": 1.0}
 _KINDS = ("qrs", "V", "S")
 
 
 def rules(*, on: bool) -> Rules:
-    """Return the default rules with the wearer's weighing switched on or off."""
+    """Return the default rules, or with the wearer's weighing switched off."""
     default = Rules()
-    weights = ON if on else {"encoder_weight": 1.0, "own_weight": 0.0}
-    return dataclasses.replace(default, wearer=dataclasses.replace(default.wearer, **weights))
+    return default if on else default.override({"wearer": {"encoder_weight": 1, "own_weight": 0}})
 
 
 def measure(encoder: Encoder, choosing: Encoder) -> dict[str, Any]:
