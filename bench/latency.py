@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import pairwise
@@ -77,8 +77,24 @@ class Alerts:
     """Findings in the store that are worth an event and reached no subscriber."""
 
 
-def judge(logs: list[dict[str, Any]], came: list[tuple[float, dict[str, Any]]], state: Path) -> Alerts:
-    """Compare what the subscriber got with what was sent and with the truth."""
+def judge(
+    logs: list[dict[str, Any]],
+    came: list[tuple[float, dict[str, Any]]],
+    state: Path,
+    during: Sequence[tuple[float, float]] = ((0.0, float("inf")),),
+) -> Alerts:
+    """Compare what the subscriber got with what was sent and with the truth.
+
+    Args:
+        logs: of the wearables (`bench.wearers`).
+        came: when each message came, seconds since 1970, and the message.
+        state: the gateway's folder.
+        during: latencies count whose chunk was published within these times; the rest is of the whole run.
+    """
+
+    def counts(published_s: float) -> bool:
+        return any(start <= published_s < end for start, end in during)
+
     wearables = {one["wearer"]: one for one in logs}
     found = Alerts()
     found.chunks = sum(len(one["ends"]) for one in wearables.values())
@@ -89,10 +105,12 @@ def judge(logs: list[dict[str, Any]], came: list[tuple[float, dict[str, Any]]], 
             acked - sent
             for one in wearables.values()
             for sent, acked in zip(one["published_s"], one["acked_s"], strict=False)
+            if counts(sent)
         ]
     )
     rows, revisions = _stored(state)
-    told = {row["id"] for row in rows.values() if row["severity"] != "info" and row["state"] != "retracted"}
+    live = [row for row in rows.values() if row["wearer"] in wearables]
+    told = {row["id"] for row in live if row["severity"] != "info" and row["state"] != "retracted"}
     found.untold = len(told - {message["id"] for _, message in came})
     latencies = defaultdict(list)
     first_told: dict[str, float] = {}
@@ -107,6 +125,8 @@ def judge(logs: list[dict[str, Any]], came: list[tuple[float, dict[str, Any]]], 
         one = wearables[message["wearer"]]
         chunk = int(np.searchsorted(one["ends"], samples_needed(FS_HZ, k, k + 1)[1]))
         published_s = one["published_s"][chunk]
+        if not counts(published_s):
+            continue
         latencies["any"].append(at_s - published_s)
         if message["type"] == "new":
             latencies["new"].append(at_s - published_s)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import atexit
+import codecs
+import contextlib
 import importlib.util
 import logging
 import os
@@ -11,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from edge.assistant import decoding
 from edge.assistant.weights import verified
 from edge.errors import AnyecgError, BadInputError
 
@@ -98,16 +101,14 @@ class LanguageModel:
         """
         return "".join(self.stream(prompt, grammar, max_tokens))
 
-    def stream(self, prompt: str, grammar: str, max_tokens: int) -> Iterator[str]:
+    def stream(self, prompt: str, grammar: str | None, max_tokens: int) -> Iterator[str]:
         """Yield what the model writes after a prompt under a grammar, piece by piece."""
         tokens = self._llama.tokenize(prompt.encode(), add_bos=True, special=False)
-        room = self._llama.n_ctx() - max_tokens
-        rules = self._module.LlamaGrammar.from_string(grammar, verbose=False)
-        pieces = self._llama.create_completion(
-            tokens[:room], max_tokens=max_tokens, temperature=0.0, grammar=rules, stream=True
-        )
-        for piece in pieces:
-            yield str(piece["choices"][0]["text"])
+        decoding.read(self._llama, tokens[: self._llama.n_ctx() - max_tokens])
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        with contextlib.closing(decoding.write(self._llama, self._module, grammar, max_tokens)) as written:
+            for token in written:
+                yield decoder.decode(self._llama.detokenize([token]))
 
     def close(self) -> None:
         """Free the model; closing twice does nothing."""
