@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 
 from edge.encoder.contract import AHEAD_S, HOP_S, MODEL_FS_HZ, OUTPUTS, PAST_S, TOKEN_DIM
 from export.datasets.reader import names
-from export.datasets.splits import Part
 from export.encoder.calibrate import apply, choose
 from export.encoder.network import Encoder, Probabilities
 from export.encoder.train import averaged
@@ -107,15 +106,9 @@ def fixture(network: Encoder, path: Path) -> None:
     np.savez_compressed(path, ecg=ecg, **dict(zip(OUTPUTS, (x.numpy() for x in said), strict=True)))
 
 
-def card(network: Encoder, weights: Path, parts: tuple[Part, ...]) -> dict[str, Any]:
-    """Return what is known about the weights, trained on `parts` of the split."""
-    trained: dict[str, Any] = {
-        db: [name for part in parts for name in names(db, part)] for db in ("mitdb", "svdb", "vfdb")
-    }
-    if "validation" in parts:
-        numbers, folds = "2, 3 or 4", "1 to 9"
-    else:
-        numbers, folds = "3 or 4", "1 to 8"
+def card(network: Encoder, weights: Path) -> dict[str, Any]:
+    """Return what is known about the weights, trained on the training records."""
+    trained: dict[str, Any] = {db: names(db, "train") for db in ("mitdb", "svdb", "vfdb")}
     return {
         "checkpoint": checkpoint_id(network),
         "what": "ECG encoder: beats, QRS morphology, P/QRS/T waves, rhythm and readability per frame, tokens for the "
@@ -134,9 +127,9 @@ def card(network: Encoder, weights: Path, parts: tuple[Part, ...]) -> dict[str, 
         },
         "trained_on": trained
         | {
-            "ludb": "all" if "validation" in parts else "records whose number modulo 5 is not 0",
-            "ptbxl": f"folds {folds} of records 1-500",
-            "cinc2017": f"records whose number modulo 5 is {numbers}",
+            "ludb": "records whose number modulo 5 is not 0",
+            "ptbxl": "folds 1 to 8 of records 1-500",
+            "cinc2017": "records whose number modulo 5 is 3 or 4",
             "nstdb": "first halves of bw, em, ma, as noise",
         },
         "thresholds": {},
@@ -154,25 +147,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--checkpoint", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=MODELS, help="folder of encoder.onnx and encoder.json")
-    parser.add_argument("--with-validation", action="store_true", help="the checkpoint has seen validation records")
-    parser.add_argument(
-        "--calibrate-on",
-        type=Path,
-        metavar="CHECKPOINT",
-        help="training of the same recipe without validation records, on which the biases are chosen",
-    )
     given = parser.parse_args()
-    if given.with_validation and given.calibrate_on is None:
-        parser.error("--with-validation needs --calibrate-on: biases are chosen on records that were not learnt")
     given.out.mkdir(parents=True, exist_ok=True)
     network = averaged(given.checkpoint)
-    biases, gained = choose(averaged(given.calibrate_on or given.checkpoint))
+    biases, gained = choose(averaged(given.checkpoint))
     apply(network, biases)
     print(gained)
     weights = given.out / "encoder.onnx"
     export(network, weights)
-    parts: tuple[Part, ...] = ("train", "validation") if given.with_validation else ("train",)
-    found = card(network, weights, parts) | {"calibration": gained}
+    found = card(network, weights) | {"calibration": gained}
     (given.out / "encoder.json").write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     if given.out.resolve() == MODELS.resolve():
         FIXTURE.parent.mkdir(parents=True, exist_ok=True)

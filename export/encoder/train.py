@@ -153,7 +153,6 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=Settings().steps)
     parser.add_argument("--seed", type=int, default=Settings().seed)
     parser.add_argument("--peak-lr", type=float, default=Settings().peak_lr)
-    parser.add_argument("--with-validation", action="store_true", help="learn from the validation records as well")
     parser.add_argument("--hold-out", type=int, nargs="*", default=[], metavar="FOLD", help=f"of {FOLDS} folds")
     parser.add_argument("--start", type=Path, help="checkpoint whose weights to start from")
     given = parser.parse_args()
@@ -166,7 +165,7 @@ def main() -> None:
         start = averaged(given.start).state_dict()
         trainer.network.load_state_dict(start)
         trainer.average.load_state_dict(start)
-    parts: tuple[Part, ...] = ("train", "validation") if given.with_validation or given.hold_out else ("train",)
+    parts: tuple[Part, ...] = ("train", "validation") if given.hold_out else ("train",)
     sampler = Sampler(records(parts, tuple(given.hold_out)), Noise.first_halves(), given.seed)
     checks = Sampler({db: load(db, "validation") for db in DATABASES}, None, 0)
     validation = [checks.batch(i) for i in range(12)]

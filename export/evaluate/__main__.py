@@ -35,8 +35,6 @@ class Run:
     encoder: Encoder
     int8: Encoder | None
     """The same weights in eight bits, if there are any."""
-    choosing: Encoder
-    """Reads validation records: the encoder itself, or one of its recipe that has not seen them."""
     records: tuple[str, ...]
     questions: Path | None
     writes: bool
@@ -58,7 +56,7 @@ class Run:
 
 
 def _figures(run: Run) -> None:
-    figures, thresholds = evaluate(run.encoder, "test", run.choosing)
+    figures, thresholds = evaluate(run.encoder, "test")
     found = {**run.told, **figures, "intervals": headline(figures)}
     page = markdown(found) + "\n\n" + interval_table(found["intervals"])
     print(page)
@@ -108,12 +106,12 @@ def _of_folds(models: Sequence[Encoder]) -> dict[str, Any]:
 
 def _calibration(run: Run) -> None:
     picture = DOCS / "calibration.png" if run.writes else None
-    found = run.told | calibration.measure(run.encoder, run.choosing, picture)
+    found = run.told | calibration.measure(run.encoder, picture)
     _keep(run, "calibration", found, calibration.table(found))
 
 
 def _wearer(run: Run) -> None:
-    found = run.told | wearer.measure(run.encoder, run.choosing)
+    found = run.told | wearer.measure(run.encoder)
     _keep(run, "wearer", found, wearer.table(found))
 
 
@@ -140,12 +138,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m export.evaluate", description=__doc__)
     parser.add_argument("--only", nargs="+", choices=PARTS, default=tuple(PARTS), metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--card", type=Path, default=None, help="model card; default: the shipped one")
-    parser.add_argument(
-        "--choose-on",
-        type=Path,
-        metavar="CARD",
-        help="of the same recipe without the validation records, where the shipped weights have learnt them",
-    )
     parser.add_argument("--questions", type=Path, metavar="FILE", help="localisation questions")
     parser.add_argument("--records", nargs="+", metavar="NAME", choices=DS2, default=DS2, help="peers: only these")
     parser.add_argument("--validation", action="store_true", help="score the validation records, write nothing")
@@ -153,7 +145,6 @@ def main() -> None:
     given = parser.parse_args()
     card = Card.load(given.card)
     encoder = Encoder(card, provider="cpu")
-    choosing = encoder if given.choose_on is None else Encoder(Card.load(given.choose_on), provider="cpu")
     if given.validation:
         print(json.dumps(evaluate(encoder, "validation")[0], indent=1))
         return
@@ -162,7 +153,6 @@ def main() -> None:
     run = Run(
         encoder=encoder,
         int8=Encoder(Card.load(int8), provider="cpu") if same else None,
-        choosing=choosing,
         records=tuple(given.records),
         questions=given.questions,
         writes=not given.dry_run and card.path == shipped_card(),

@@ -123,9 +123,9 @@ def gather(encoder: Encoder, part: Part) -> dict[str, Said]:
     }
 
 
-def measure(encoder: Encoder, choosing: Encoder, picture: Path | None) -> dict[str, Any]:
-    """Return curves and errors; `choosing` is the network that has not seen the validation records."""
-    chosen, shown = gather(choosing, "validation"), gather(encoder, "test")
+def measure(encoder: Encoder, picture: Path | None) -> dict[str, Any]:
+    """Return curves and errors; temperatures come from the validation records."""
+    chosen, shown = gather(encoder, "validation"), gather(encoder, "test")
     out: dict[str, Any] = {}
     for head in HEADS:
         temperature = likeliest(chosen[head])

@@ -89,7 +89,7 @@ def _export(checkpoint: Path) -> None:
 
     network, weights = averaged(checkpoint), checkpoint.with_name("encoder.onnx")
     export(network, weights)
-    facts = json.dumps(card(network, weights, ("train",)), indent=2, ensure_ascii=False)
+    facts = json.dumps(card(network, weights), indent=2, ensure_ascii=False)
     checkpoint.with_name("encoder.json").write_text(facts + "\n", encoding="utf-8")
 
 

@@ -138,12 +138,9 @@ def record_scores(encoder: Encoder, part: Part) -> tuple[np.ndarray[Any, np.dtyp
     return np.array(scores), kinds
 
 
-def cinc2017_figures(encoder: Encoder, choosing: Encoder) -> tuple[Figures, Mapping[str, float]]:
-    """Score AF and noise per record of cinc2017's test part, at thresholds from its validation part.
-
-    `choosing` reads the validation part: the network itself, or one of the same recipe that has not seen that part.
-    """
-    chosen, chosen_kinds = record_scores(choosing, "validation")
+def cinc2017_figures(encoder: Encoder) -> tuple[Figures, Mapping[str, float]]:
+    """Score AF and noise per record of cinc2017's test part, at thresholds from its validation part."""
+    chosen, chosen_kinds = record_scores(encoder, "validation")
     scores, kinds = record_scores(encoder, "test")
     thresholds: dict[str, float] = {}
     out: Figures = {"records": len(kinds)}
@@ -165,7 +162,7 @@ def cinc2017_figures(encoder: Encoder, choosing: Encoder) -> tuple[Figures, Mapp
     return out, thresholds
 
 
-def evaluate(encoder: Encoder, part: Part, choosing: Encoder | None = None) -> tuple[Figures, Mapping[str, float]]:
+def evaluate(encoder: Encoder, part: Part) -> tuple[Figures, Mapping[str, float]]:
     """Return every figure of a part (validation or test) and the thresholds chosen on validation."""
     found: Figures = {
         "mitdb": beat_figures(encoder, "mitdb", part, (0,), ec57.SKIP_S),
@@ -179,5 +176,5 @@ def evaluate(encoder: Encoder, part: Part, choosing: Encoder | None = None) -> t
         if sorted(found["mitdb"]["per_record"]) != sorted(DS2):
             raise AssertionError("the test part of mitdb is DS2")
         found["noise"] = noise_figures(encoder, NOISY)
-        found["cinc2017"], thresholds = cinc2017_figures(encoder, choosing or encoder)
+        found["cinc2017"], thresholds = cinc2017_figures(encoder)
     return found, thresholds

@@ -31,11 +31,12 @@ def rules(*, on: bool) -> Rules:
     return default if on else default.override({"wearer": {"encoder_weight": 1, "own_weight": 0}})
 
 
-def measure(encoder: Encoder, choosing: Encoder) -> dict[str, Any]:
+def measure(encoder: Encoder) -> dict[str, Any]:
     """Return figures without and with, on validation and test records, in 6 dB of electrode motion, and the cost."""
     out: dict[str, Any] = {}
-    for part, one in (("validation", choosing), ("test", encoder)):
-        out[part] = {"without": _figures(one, part, on=False), "with": _figures(one, part, on=True)}  # type: ignore[arg-type]
+    parts: tuple[Part, ...] = ("validation", "test")
+    for part in parts:
+        out[part] = {"without": _figures(encoder, part, on=False), "with": _figures(encoder, part, on=True)}
     return out | {"cost": cost(encoder)}
 
 
