@@ -20,7 +20,7 @@ GAUGES = {
     "drift_ppm": ("How much faster this machine's clock passes.", "drift_ppm"),
 }
 LINK_EVENTS = ("connections", "failures", "refusals", "silences", "losses")
-SAMPLES = ("samples", "lost_samples", "dropped_samples")
+SAMPLES = ("samples", "lost_samples", "dropped_samples", "dropped_reports")
 
 
 def ble_metrics(devices: Mapping[str, Mapping[str, Any]]) -> Iterator[Metric]:
@@ -30,7 +30,9 @@ def ble_metrics(devices: Mapping[str, Mapping[str, Any]]) -> Iterator[Metric]:
     seconds = CounterMetricFamily("anyecg_ble_state_seconds", "How long each state was.", labels=["device", "state"])
     events = CounterMetricFamily("anyecg_ble_links", "What became of connections.", labels=["device", "kind"])
     samples = CounterMetricFamily(
-        "anyecg_ble_samples", "Received, lost on the air, dropped at the queue.", labels=["device", "kind"]
+        "anyecg_ble_samples",
+        "Received, lost on the air, dropped at the queue; reports: 5 s of RR intervals.",
+        labels=["device", "kind"],
     )
     lag = HistogramMetricFamily("anyecg_ble_commit_seconds", "From notification to commit.", labels=["device"])
     for device, figures in devices.items():

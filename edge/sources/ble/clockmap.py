@@ -71,7 +71,7 @@ class ClockMap:
         self._expected_drift = 0.0
         self._usual_drift = USUAL_DRIFT * max_drift / MAX_DRIFT
         if before is not None and before.span_s >= WARM_UP_S:
-            self._expected_drift = before._slope
+            self._expected_drift = before.drift_ppm * 1e-6
             self._usual_drift = KNOWN_DRIFT * max_drift / MAX_DRIFT
         self._origin_ns: int | None = None
         self._origin_s = 0.0
