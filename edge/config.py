@@ -153,7 +153,7 @@ class Ble(Section):
     adapter: Annotated[str, StringConstraints(pattern=r"^hci\d{1,2}$")] | None = None
     """Adapter, such as hci0; none: the first one that is powered."""
     queue_s: Annotated[float, Field(ge=2, le=3600)] = 30.0
-    """Seconds of signal per device that may wait for the disk; beyond this the oldest is dropped, counted, and a gap."""
+    """Seconds of signal per device that may wait for the disk; beyond it the oldest is dropped, counted, and a gap."""
     acquire_notify: bool = False
     """Take notifications from a socket (AcquireNotify) instead of D-Bus signals; some devices do not allow it."""
 
