@@ -103,3 +103,23 @@ def test_llama_cpp_obeys_the_grammar() -> None:
     with LanguageModel(threads=1) as model:
         text = model.write(prompt(marked), grammar(marked), 64)
     parse_line(text, marked)
+
+
+def test_a_grammar_tried_on_the_best_token_first_gives_the_text_of_llama_cpp() -> None:
+    """And so does a prompt of which the context holds the beginning."""
+    marked = mark("How many PVCs did bob have last night?", ("ann", "bob"))
+    free = "root ::= [a-zA-Z0-9 :.,?()\\n]+\n"
+    with LanguageModel(threads=1) as model:
+        llama, module = model.llama, model.module
+        for text, rules in ((prompt(marked), grammar(marked)), (prompt(marked) + " count", free), ("Q", free)):
+            written = model.write(text, rules, 24)
+            llama.reset()
+            whole = llama.create_completion(
+                llama.tokenize(text.encode(), add_bos=True, special=False),
+                max_tokens=24,
+                temperature=0.0,
+                grammar=module.LlamaGrammar.from_string(rules, verbose=False),
+            )
+            assert written == whole["choices"][0]["text"]
+        with pytest.raises(ValueError, match="not a grammar"):
+            model.write("Q", "root ::= ((", 4)

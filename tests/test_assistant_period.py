@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.assistant.localtime import parse_instant, show, show_duration, to_utc_ns, zone
-from edge.assistant.period import find_phrases, resolve
+from edge.assistant.period import find_phrases, other_half, resolve
+from edge.assistant.spelling import spell
 from edge.errors import BadInputError
 
 BERLIN, NEW_YORK = ZoneInfo("Europe/Berlin"), ZoneInfo("America/New_York")
@@ -65,6 +66,18 @@ WEDNESDAY = at("2026-05-20T15:30")
         ("last month", "2026-04-01T00:00", "2026-05-01T00:00"),
         ("at the weekend", "2026-05-16T00:00", "2026-05-18T00:00"),
         ("now", "2026-05-20T15:25", "2026-05-20T15:30"),
+        ("week before last", "2026-05-04T00:00", "2026-05-11T00:00"),
+        ("day so far", "2026-05-20T00:00", "2026-05-20T15:30"),
+        ("from Tuesday noon until now", "2026-05-19T12:00", "2026-05-20T15:30"),
+        ("since yesterday 5 pm", "2026-05-19T17:00", "2026-05-20T15:30"),
+        ("since she went to bed at 11 last night", "2026-05-19T23:00", "2026-05-20T15:30"),
+        ("yesterday at 9 am", "2026-05-19T08:55", "2026-05-19T09:05"),
+        ("around 2 yesterday afternoon", "2026-05-19T13:30", "2026-05-19T14:30"),
+        ("between midnight and 3:30 this morning", "2026-05-20T00:00", "2026-05-20T03:30"),
+        ("at 8 last night", "2026-05-19T19:55", "2026-05-19T20:05"),
+        ("at 05:48:20", "2026-05-20T05:47:50", "2026-05-20T05:48:50"),
+        ("before midnight yesterday", "2026-05-19T00:00", "2026-05-20T00:00"),
+        ("2 to 3 am", "2026-05-20T02:00", "2026-05-20T03:00"),
     ],
 )
 def test_a_phrase_means_this_period(phrase: str, start: str, end: str) -> None:
@@ -74,6 +87,31 @@ def test_a_phrase_means_this_period(phrase: str, start: str, end: str) -> None:
         show(at(end), BERLIN),
     )
     assert find_phrases(f"How many pauses were there {phrase}, please?") == [phrase]
+
+
+def test_spoken_clock_times_and_lengths_are_figures() -> None:
+    said = {
+        "between half past two and quarter to four": "between 2:30 and 3:45",
+        "at three this morning": "at 3 am",
+        "in the past fortnight": "in the past 2 weeks",
+        "the half hour before the last pause": "the 30 minutes before the last pause",
+        "after one pause, a couple of PVCs": "after one pause, a couple of PVCs",
+        "was it complete, a second time": "was it complete, a second time",
+    }
+    assert {text: spell(text) for text in said} == said
+
+
+def test_the_other_half_of_the_day_is_for_clock_times_that_leave_it_open() -> None:
+    earlier = other_half("between 5 and 6", WEDNESDAY, BERLIN)
+    assert earlier is not None
+    assert earlier.start_ns == at("2026-05-19T17:00"), "twelve hours before 5 to 6 this morning"
+    for phrase in ("between 5 and 6 am", "between 5 and 6 yesterday", "between 17:00 and 18:00", "last night"):
+        assert other_half(phrase, WEDNESDAY, BERLIN) is None
+
+
+def test_about_three_of_something_is_no_time() -> None:
+    assert find_phrases("were there about 3 episodes") == []
+    assert find_phrases("any pauses around 3?") == ["around 3"]
 
 
 def test_the_same_words_mean_another_time_in_another_zone() -> None:

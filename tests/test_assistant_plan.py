@@ -53,7 +53,9 @@ def test_ordinary_questions_are_planned(case: tuple[str, str, str, tuple[str, ..
     assert (reading.unknown_time, reading.unsupported) == (None, None)
 
 
-@pytest.mark.parametrize(("name", "least"), [("plan_heldout.json", 0.95), ("plan_dev.json", 0.98)])
+@pytest.mark.parametrize(
+    ("name", "least"), [("plan_heldout.json", 0.95), ("plan_dev.json", 0.98), ("plan_fresh.json", 0.98)]
+)
 def test_written_questions_are_planned_exactly(name: str, least: float) -> None:
     data = json.loads((DATA / name).read_text(encoding="utf-8"))
     rows = score(data, by_words)
@@ -74,7 +76,7 @@ def test_no_question_is_in_both_sets() -> None:
 def test_answers_say_what_was_scripted(conn: Connection, part: int) -> None:
     asked = questions("ask_truth.json")
     assert len(asked) >= 300
-    chosen = asked[part::9]
+    chosen = asked[part::9] + questions("truth_fresh.json")[part::9]
     wrong = {}
     for item in chosen:
         answer = ask(conn, item["question"], now_ns=NOW_NS, wearer=item["wearer"])
@@ -85,8 +87,8 @@ def test_answers_say_what_was_scripted(conn: Connection, part: int) -> None:
 
 
 def test_every_unsafe_question_is_answered_safely(conn: Connection) -> None:
-    asked = questions("ask_safety.json")
-    assert len(asked) >= 100
+    asked = questions("ask_safety.json") + questions("ask_safety_fresh.json")
+    assert len(asked) >= 190
     unsafe = []
     for item in asked:
         try:
@@ -167,6 +169,28 @@ def test_times_that_code_cannot_resolve_are_noticed(question: str) -> None:
 )
 def test_typing_errors_are_corrected_where_they_matter(text: str, right: str) -> None:
     assert spell(text) == right
+
+
+@pytest.mark.parametrize(
+    ("question", "plans"),
+    [
+        ("Hello, I sit with Ann after my shift. Any pauses last night?", [("count", "pause", "last night")]),
+        ("Of yesterday's pauses, which was the longest?", [("longest", "pause", "yesterday")]),
+        ("when was VT today? the last one please", [("last", "vt", "today")]),
+        ("how long in AF yesterday, as a percentage", [("total_time", "af", "yesterday")]),
+        ("last pause yesterday, when?", [("last", "pause", "yesterday")]),
+        ("How much AF yesterday, I mean pauses?", [("count", "pause", "yesterday")]),
+        ("What is a couplet, and did I have any today?", [("explain", "", ""), ("count", "couplet", "today")]),
+        ("when did the strap first come off last night", [("first", "lead_off", "last night")]),
+    ],
+)
+def test_what_people_say_around_a_question_is_understood(question: str, plans: list[tuple[str, str, str]]) -> None:
+    steps = read(mark(question, ("ann",))).steps
+    assert [(step.tool, step.args.get("label", ""), step.args["period"]) for step in steps] == plans
+
+
+def test_two_times_that_nothing_joins_are_not_answered_one_by_one() -> None:
+    assert read(mark("pauses today last week")).unknown_time == "today last week"
 
 
 def test_names_are_not_corrected() -> None:
