@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -74,14 +75,26 @@ def stretches(conn: Connection, wearer: str, start_ns: int, end_ns: int) -> list
 
 
 def _jumps(recording: queries.Recording) -> list[int]:
-    """Return the samples before which the clock jumps by more than `CLOCK_JUMP_S` against the run it is in."""
+    """Return the samples before which the clock is off by more than `CLOCK_JUMP_S` against the run it is in.
+
+    A jump, or the drift of a device whose true rate is not the nominal one.
+    """
+    most_ns = CLOCK_JUMP_S * NS
+    nominal_ns = NS / recording.fs_hz
     borders: list[int] = []
     base0, base_ns, _ = recording.segments[0]
-    for index0, utc_ns, _ in recording.segments[1:]:
-        expected_ns = base_ns + round((index0 - base0) * NS / recording.fs_hz)
-        if abs(utc_ns - expected_ns) > CLOCK_JUMP_S * NS:
-            borders.append(index0)
-            base0, base_ns = index0, utc_ns
+    ends = [*(segment.index0 for segment in recording.segments[1:]), recording.end_sample]
+    for segment, end in zip(recording.segments, ends, strict=True):
+        drift_ns = NS / segment.rate_hz - nominal_ns
+        at = segment.index0
+        while at < end:
+            off_ns = segment.utc_at(at) - base_ns - round((at - base0) * nominal_ns)
+            if abs(off_ns) > most_ns:
+                borders.append(at)
+                base0, base_ns, off_ns = at, segment.utc_at(at), 0
+            if drift_ns == 0:
+                break
+            at += int((most_ns - math.copysign(off_ns, off_ns * drift_ns)) / abs(drift_ns)) + 1
     return borders
 
 
