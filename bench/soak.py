@@ -43,7 +43,7 @@ HOLD_S = 12.0
 """Real seconds from one fault to the next, and how long a fault lasts that has no length of its own."""
 MAX_GROWTH = 0.05
 MAX_SIZE_OFF = 0.15
-DISK_MB = 1024
+DISK_MB = 640
 LOOK_S = 2.0
 SETTLE_S = 600.0
 CONFIG = """[gateway]
@@ -54,6 +54,7 @@ url = "{url}"
 cooldown_s = 0
 [retention]
 min_free_mb = 64
+keep_hours = 48
 """
 
 
