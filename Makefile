@@ -69,7 +69,7 @@ docs: $(VENV)/.dev
 system:
 	@if [ "$$(id -u)" != 0 ]; then echo "make system needs root: sudo make system"; exit 1; fi
 	apt-get update -q
-	DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends chromium dbus mosquitto poppler-utils strace systemd
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends chromium dbus e2fsprogs mosquitto poppler-utils strace systemd
 
 bench: $(VENV)/.dev
 	$(BIN)/python -m bench
