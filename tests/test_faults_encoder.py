@@ -154,7 +154,7 @@ def test_a_segmentation_fault_of_the_runtime_is_a_restart(broker: Mosquitto, rec
         os.kill(daemon.process.pid, signal.SIGSEGV)
         assert daemon.process.wait(10) == -signal.SIGSEGV
         started(daemon)
-        wearable.result(60)
+        back(wearable)
         daemon.settle()
         assert daemon.stop() == 0
         assert np.array_equal(stored_samples(daemon.state, 0, record.n), record.samples)

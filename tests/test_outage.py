@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -63,6 +64,11 @@ def test_an_hour_without_a_broker(broker: Mosquitto, ecg_data: Path, tmp_path: P
         wait_for(is_told, BUSY_S, "every event")
         listener.close()
         assert daemon.stop() == 0
+    log = (daemon.state / "daemon.log").read_text()
+    about_health = "|".join(
+        (*(row["rule"] for row in stored_findings(daemon.state).values()), "bpm", "beats", "rhythm")
+    )
+    assert not re.search(rf"\b({about_health})\b", log.replace("link_lost", "")), "the log tells of nobody's heart"
     assert np.array_equal(stored_samples(daemon.state, 0, record.n), record.samples)
     assert_same_as_batch(daemon.state, record)
     by_the_signal = [m for m in listener.messages if m["rule"] not in ("link_lost", "gateway_down")]
