@@ -219,6 +219,32 @@ def test_a_full_hand_over_delays_and_loses_nothing() -> None:
         assert subject.snapshot()["waiting"] == 0
 
 
+def test_a_broker_that_keeps_to_no_receive_maximum_is_held_back_by_tcp() -> None:
+    """QoS 0 knows none: more comes than may wait, and the connection stays and loses nothing."""
+    with mosquitto() as broker, source(broker.url, receive_maximum=5) as (subject, hold):
+        hold.full = True
+        client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
+        client.connect(broker.host, broker.port)
+        client.loop_start()
+        for seq in range(30):
+            client.publish(chunk_topic("anna", "patch"), encode(replace(CHUNK, seq=seq)), qos=0)
+        assert until(lambda: subject.snapshot()["waiting"] > 5)
+        time.sleep(0.5)
+        assert subject.snapshot()["waiting"] == 6
+        hold.full = False
+        assert until(lambda: hold.seqs == list(range(30)))
+        assert subject.snapshot()["reconnects"] == 0
+        hold.full = True  # and stopping meanwhile is not held up
+        for seq in range(30):
+            client.publish(chunk_topic("anna", "patch"), encode(replace(CHUNK, seq=seq)), qos=0)
+        assert until(lambda: subject.snapshot()["waiting"] > 5)
+        client.disconnect()
+        client.loop_stop()
+        began_s = time.monotonic()
+        subject.stop()
+        assert time.monotonic() - began_s < 3
+
+
 def test_commits_from_another_thread_and_a_dying_broker() -> None:
     """Every chunk whose acknowledgement the broker has not seen comes again; none is confirmed by a stranger's."""
     with mosquitto() as broker, source(broker.url) as (subject, hold):
