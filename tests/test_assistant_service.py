@@ -265,6 +265,35 @@ def test_an_answer_that_takes_too_long_is_given_up(tmp_path: Path, monkeypatch: 
     assert "given up" in asyncio.run(asyncio.wait_for(_with_slow(state, wait), 60))["error"]
 
 
+def test_a_model_that_others_leave_no_time_is_not_asked_for_its_wording(tmp_path: Path) -> None:
+    state = build(tmp_path)
+
+    class Starved:
+        name = "starved"
+        asked = 0
+
+        def stream(self, prompt: str, grammar: str, max_tokens: int) -> Iterator[str]:
+            self.asked += 1
+            signal.sigtimedwait([], service_module.WORD_S + 0.1)
+            yield " {r1.count}"
+
+    starved = Starved()
+
+    async def ask_twice() -> list[str]:
+        made = Service(state, lambda _: Helpers(writer=service_module.Careful(starved)))  # type: ignore[arg-type]
+        task = asyncio.create_task(made.serve())
+        while not serves(state):
+            await asyncio.sleep(0.01)
+        answers = [[said async for said in converse_async(state, ASKED)][-1]["done"] for _ in range(2)]
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        return [answer["answer"] for answer in answers]
+
+    one, other = asyncio.run(asyncio.wait_for(ask_twice(), 60))
+    assert one == other
+    assert starved.asked == 1
+
+
 def test_an_assistant_that_nobody_asks_ends(tmp_path: Path) -> None:
     state = build(tmp_path)
 

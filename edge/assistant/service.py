@@ -20,6 +20,7 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,9 @@ ANSWER_S = 60.0
 """An answer that takes longer is given up."""
 GRACE_S = 20.0
 """The process ends when the model has not come to the next word this long after that."""
+WORD_S = 0.5
+"""If the model takes longer to its first word, answers are given in the usual wording for `REST_S`."""
+REST_S = 60.0
 MAX_WAITING = 32
 MAX_WAITING_EACH = 4
 MAX_LINE_BYTES = 1 << 16
@@ -112,12 +116,18 @@ class Turns:
 
 
 class Careful:
-    """The language model, asked only as long as somebody waits."""
+    """The language model, asked only as long as somebody waits, and not for its wording where that takes long."""
 
     def __init__(self, model: LanguageModel) -> None:
         self._model = model
         self.name = model.name
         self.job: Job | None = None
+        self._slow_until_s = 0.0
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether a word took longer than `WORD_S` lately: others need the cores."""
+        return time.monotonic() < self._slow_until_s
 
     def write(self, prompt: str, grammar: str, max_tokens: int) -> str:
         """Return what the model writes."""
@@ -125,7 +135,10 @@ class Careful:
 
     def stream(self, prompt: str, grammar: str, max_tokens: int) -> Iterator[str]:
         """Yield what the model writes."""
-        for piece in self._model.stream(prompt, grammar, max_tokens):
+        began_s = time.monotonic()
+        for n, piece in enumerate(self._model.stream(prompt, grammar, max_tokens)):
+            if n == 0 and time.monotonic() - began_s > WORD_S:
+                self._slow_until_s = time.monotonic() + REST_S
             if self.job is not None:
                 self.job.check()
             yield piece
@@ -288,8 +301,11 @@ class Service:
             job.check()
             job.say({"text": piece})
 
+        helpers, writer = self._helpers, self._helpers.writer
+        if isinstance(writer, Careful) and writer.is_slow:
+            helpers = replace(helpers, words_answers=False)
         with self._engine.connect() as conn:
-            return answer_request(conn, job.request, self._helpers, say)
+            return answer_request(conn, job.request, helpers, say)
 
 
 def answer_request(conn: Connection, request: Said, helpers: Helpers, say: Callable[[str], None]) -> Said:
