@@ -79,7 +79,7 @@ def main() -> int:
         # A process starts out with its parent's peak memory on its account: keep this one small.
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
             record = pool.submit(long_record, Path(folder), options.hours).result()
-        runs = [ours(record, options.hours)]
+        runs = [ours(record, options.hours, precision) for precision in ("fp32", "int8")]
         if not options.no_peers:
             runs += peers(record, options.hours, notes)
     report(console, runs, notes)
@@ -116,16 +116,17 @@ def long_record(folder: Path, hours: float) -> Path:
     return folder / "day"
 
 
-def ours(record: Path, hours: float) -> Run:
+def ours(record: Path, hours: float, precision: str) -> Run:
     """Time `anyecg analyze`, files written."""
     out = record.parent / "out"
-    command = [sys.executable, "-m", "edge", "analyze", str(record), "--json", str(out), "--wfdb", str(out)]
+    files = ["--json", str(out), "--wfdb", str(out)]
+    command = [sys.executable, "-m", "edge", "analyze", str(record), "--precision", precision, *files]
     wall_s, cpu_s, peak_mb, _ = timed(command)
     found = json.loads((out / "day.json").read_text(encoding="utf-8"))
     stages = {name: value for name, value in found["timing"].items() if name.endswith("_s")}
     stages["start_and_write_s"] = wall_s - stages["read_s"] - stages["analyze_s"]
     gives = "beats N S V F Q, rhythm, quality, events; annotation file and JSON"
-    return Run("anyecg analyze", hours, wall_s, cpu_s, peak_mb, len(found["beats"]), gives, stages)
+    return Run(f"anyecg analyze, {precision}", hours, wall_s, cpu_s, peak_mb, len(found["beats"]), gives, stages)
 
 
 def peers(record: Path, hours: float, notes: list[str]) -> list[Run]:

@@ -213,3 +213,18 @@ def test_a_short_and_an_empty_looking_recording(analyzer: Analyzer, ecg_data: Pa
     analysis = analyzer.analyze(nothing)
     assert (analysis.beats, analysis.readable_fraction) == ([], 0)
     assert "gap" in {finding.rule for finding in analysis.findings} | {state for _, state in analysis.signals}
+
+
+def test_int8_is_another_form_of_the_same_weights(ecg_data: Path, tmp_path: Path) -> None:
+    told = {}
+    for precision in ("fp32", "int8"):
+        done = anyecg(ecg_data / "cinc2017/A00001", "--precision", precision, "--json", tmp_path / precision)
+        assert done.returncode == 0, done.stderr
+        told[precision] = json.loads((tmp_path / precision / "A00001.json").read_text())
+    one, other = told["fp32"], told["int8"]
+    assert one["analysis"]["checkpoint"] == other["analysis"]["checkpoint"]
+    assert one["analysis"]["weights_sha256"] != other["analysis"]["weights_sha256"]
+    assert [beat["type"] for beat in one["beats"]] == [beat["type"] for beat in other["beats"]]
+    refused = anyecg(ecg_data / "mitdb/100", "--precision", "int4")
+    assert refused.returncode == 2
+    assert "fp32, int8, auto" in refused.stderr

@@ -32,6 +32,9 @@ def analyze(
     provider: Annotated[
         str, typer.Option(help="Where the encoder runs: auto, cpu, cuda or tensorrt.", envvar="ANYECG_PROVIDER")
     ] = "auto",
+    precision: Annotated[
+        str, typer.Option(help="Form of the weights: fp32 (as the daemon by default), int8 or auto (int8 on a CPU).")
+    ] = "fp32",
 ) -> None:
     """Find beats, rhythms and events in recordings.
 
@@ -40,14 +43,14 @@ def analyze(
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     from edge.analyze import Analyzer
-    from edge.encoder.card import Card
+    from edge.encoder.library import choose_card
     from edge.encoder.session import Encoder
 
     folders = [folder for folder in (wfdb, json_dir) if folder is not None]
     _check_names(records, folders)
     for folder in folders:
         _make(folder)
-    analyzer = Analyzer(Encoder(Card.load(), provider=provider))
+    analyzer = Analyzer(Encoder(choose_card(None, precision, provider)[0], provider=provider))
     table, events = _table(), list[str]()
     refused = failed = 0
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))

@@ -20,6 +20,7 @@ from edge.encoder.contract import HopScores
 from edge.encoder.scoring import HopJob, score_hops
 from edge.encoder.session import Encoder
 from edge.encoder.windows import hops_in
+from edge.rhythm.peaks import Peak
 from edge.rhythm.rules import Rules
 from edge.rhythm.session import RhythmSession
 from edge.rhythm.wearer import FEATURES, Wearer
@@ -30,6 +31,8 @@ from export.evaluate.beats import pairs
 
 CLASSES = 3
 _STRIDE_HOPS = 60
+EVERY_BEAT = Rules().override({"wearer": {"sure": 1}})
+"""The encoder is never sure of the records it has learnt: every beat is compared."""
 RIDGE = 1.0
 """Penalty on the squared weight of a feature of variance 1."""
 
@@ -41,13 +44,14 @@ class Diary(Wearer):
         self.__dict__ |= wearer.__dict__
         self.pages: list[list[float] | None] = []
 
-    def weigh(self, *beat: Any) -> list[float]:
+    def weigh(self, peak: Peak, rr_s: float | None, af: float | None, quality: float) -> list[float]:
         self.pages.append(None)
-        return super().weigh(*beat)
+        return super().weigh(peak, rr_s, af, quality)
 
-    def features(self, shape: tuple[float, float], rr_s: float | None, af: bool) -> list[float] | None:
-        self.pages[-1] = super().features(shape, rr_s, af)
-        return self.pages[-1]
+    def features(self, *measures: Any) -> list[float]:
+        found = super().features(*measures)
+        self.pages[-1] = found
+        return found
 
 
 def hop_scores(
@@ -68,7 +72,7 @@ def hop_scores(
 def labelled(encoder: Encoder, record: Record) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Return features [beats, features] and labels of the annotated N, S and V beats of a record's first lead."""
     samples, uv_per_lsb, fs_hz = digital(record.db, record.name)
-    session = RhythmSession("fit", fs_hz, ["unknown"], Rules())
+    session = RhythmSession("fit", fs_hz, ["unknown"], EVERY_BEAT)
     diary = session._wearer = Diary(session._wearer)
     found_s: list[float] = []
     for hop in hop_scores(encoder, samples[:1], uv_per_lsb[:1], fs_hz):
