@@ -14,7 +14,6 @@ import signal
 import sys
 import time
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -168,7 +167,10 @@ class Daemon:
 
     def _offer(self, delivery: Delivery) -> bool:
         """Take a delivery from the network thread unless too many wait."""
-        on_loop = partial(self._loop.call_soon_threadsafe, self._accept)
+
+        def on_loop(admitted: Delivery) -> None:
+            self._loop.call_soon_threadsafe(self._accept, admitted)
+
         return not self._stop.is_set() and self._admission.offer(delivery, on_loop)
 
     def _admit(self, delivery: Delivery) -> bool:

@@ -77,7 +77,7 @@ class Sender:
         self._in_flight = 0
         self._refusal: str | None = None
         self._progress = threading.Condition(threading.RLock())
-        self._progress_s = self._clock.monotonic_s()
+        self._progress_s = self._tried_s = self._clock.monotonic_s()
         self._wait_s = resend_s
         self._sent = 0
         self._samples = 0
@@ -186,7 +186,8 @@ class Sender:
 
     def tick(self, client: mqtt.Client) -> float:
         with self._progress:
-            if self._held and self._clock.monotonic_s() - self._progress_s > self._wait_s and not self._outbox:
+            quiet_s = self._clock.monotonic_s() - max(self._progress_s, self._tried_s)
+            if self._held and quiet_s > self._wait_s and not self._outbox:
                 self._wait_s = min(2 * self._wait_s, max(self._resend_s, RESEND_MAX_S))
                 self._send_again()
             chunks = self._due()
@@ -210,6 +211,7 @@ class Sender:
         self._outbox.clear()
         self._outbox.extend(self._held)
         self._resent += len(self._held)
+        self._tried_s = self._clock.monotonic_s()
 
     def _moved(self) -> None:
         self._progress_s = self._clock.monotonic_s()
