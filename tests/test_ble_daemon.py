@@ -47,7 +47,7 @@ class FastDaemon:
     def __init__(self, state: Path, clock: FastClock) -> None:
         self.state = state
         (state / "config.toml").write_text(
-            '[mqtt]\nurl = "mqtt://127.0.0.1:9"\n[ble]\nqueue_s = 600\n', encoding="utf-8"
+            '[mqtt]\nurl = "mqtt://127.0.0.1:9"\n[ble]\nqueue_s = 3600\n', encoding="utf-8"
         )
         arguments = [str(state), str(clock.speed), repr(clock._origin_s), str(clock._utc0_ns)]
         with (state / "daemon.log").open("wb") as log:
