@@ -54,7 +54,8 @@ LOSS = 0.002
 LINK_S = (600.0, 2400.0)
 AWAY_S = (10.0, 90.0)
 """Simulated seconds between two losses of the link, and until the strap is back."""
-QUEUE_S = 600.0
+QUEUE_S = 30.0
+"""Real seconds of signal that may wait, as shipped."""
 MAX_GROWTH = 0.05
 MAX_P99_MS = 500.0
 
@@ -124,7 +125,7 @@ async def bench(state: Path, bus: PrivateBus, straps: int, hours: float, speed: 
     h10s = [strap(n, samples, speed) for n in range(straps)]
     bindings = {f"strap{n}": h10_binding(h10.address, f"wearer{n}") for n, h10 in enumerate(h10s)}
     change_bindings(state, lambda bound: bound.update(bindings))
-    (state / "config.toml").write_text(f'[mqtt]\nurl = "mqtt://127.0.0.1:9"\n[ble]\nqueue_s = {QUEUE_S}\n')
+    (state / "config.toml").write_text(f'[mqtt]\nurl = "mqtt://127.0.0.1:9"\n[ble]\nqueue_s = {QUEUE_S * speed}\n')
     daemon = start_daemon(state, FastClock(speed))
     cpu = psutil.Process(daemon.pid)
     trail: list[dict[str, Any]] = []
