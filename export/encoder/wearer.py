@@ -7,19 +7,14 @@ difference of the classes' frequencies, because the encoder's log-odds bring the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
-from edge.chunk import MISSING
 from edge.encoder.card import Card
-from edge.encoder.contract import HopScores
-from edge.encoder.scoring import HopJob, score_hops
 from edge.encoder.session import Encoder
-from edge.encoder.windows import hops_in
 from edge.rhythm.peaks import Peak
 from edge.rhythm.rules import Rules
 from edge.rhythm.session import RhythmSession
@@ -28,9 +23,9 @@ from export.datasets.reader import digital, load
 from export.datasets.record import Record
 from export.datasets.splits import PACED
 from export.evaluate.beats import pairs
+from export.evaluate.reading import score
 
 CLASSES = 3
-_STRIDE_HOPS = 60
 EVERY_BEAT = Rules().override({"wearer": {"sure": 1}})
 """The encoder is never sure of the records it has learnt: every beat is compared."""
 RIDGE = 1.0
@@ -54,28 +49,13 @@ class Diary(Wearer):
         return found
 
 
-def hop_scores(
-    encoder: Encoder, samples: NDArray[np.int32], uv_per_lsb: Sequence[float], fs_hz: float
-) -> list[HopScores]:
-    """Return what the encoder says about every hop of samples [leads, n]."""
-
-    def read(start: int, end: int) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
-        out = np.full((samples.shape[0], end - start), MISSING, dtype=np.int32)
-        piece = samples[:, start:end]
-        out[:, : piece.shape[1]] = piece
-        return out, np.zeros(end - start, dtype=np.bool_)
-
-    job = HopJob(read, tuple(uv_per_lsb), fs_hz, 0, hops_in(fs_hz, samples.shape[1]))
-    return list(score_hops(encoder, [job], stride_hops=_STRIDE_HOPS)[0])
-
-
 def labelled(encoder: Encoder, record: Record) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Return features [beats, features] and labels of the annotated N, S and V beats of a record's first lead."""
     samples, uv_per_lsb, fs_hz = digital(record.db, record.name)
     session = RhythmSession("fit", fs_hz, ["unknown"], EVERY_BEAT)
     diary = session._wearer = Diary(session._wearer)
     found_s: list[float] = []
-    for hop in hop_scores(encoder, samples[:1], uv_per_lsb[:1], fs_hz):
+    for hop in score(encoder, samples[:1], uv_per_lsb[:1], fs_hz):
         found_s += [beat.sample / fs_hz for beat in session.feed(hop).beats]
     found_s += [beat.sample / fs_hz for beat in session.finish(samples.shape[1]).beats]
     matched = pairs(record.beat_at.astype(np.float64) / 128, np.array(found_s))

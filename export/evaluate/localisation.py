@@ -26,7 +26,7 @@ from edge.encoder.session import Encoder
 from edge.rhythm.events import Beat
 from edge.rhythm.rules import Rules
 from export.datasets.reader import digital, lead_names
-from export.evaluate.reading import read_samples
+from export.evaluate.reading import fold, read_samples, score
 
 LABELS = {"PVC": ("type", "V"), "SVPB": ("type", "S"), "LBBB": ("morphology", "LBBB"), "RBBB": ("morphology", "RBBB")}
 """Label of a question → which attribute of a beat must have which value."""
@@ -84,8 +84,9 @@ def answer(encoder: Encoder, questions: Sequence[Mapping[str, Any]]) -> dict[str
     for (db, record), asked in by_record.items():
         samples, uv_per_lsb, fs_hz = digital(db, record)
         leads = lead_names(db, record)
-        whole = read_samples(encoder, samples, uv_per_lsb, fs_hz, Rules(), leads).marks
-        unnamed = read_samples(encoder, samples, uv_per_lsb, fs_hz, Rules()).marks
+        hops = list(score(encoder, samples, uv_per_lsb, fs_hz))
+        whole = fold(hops, samples.shape[1], fs_hz, Rules(), leads).marks
+        unnamed = fold(hops, samples.shape[1], fs_hz, Rules()).marks
         for one in asked:
             first, end, label = one["start_sample"], one["end_sample"], one["label"]
             clip = read_samples(encoder, samples[:, first:end], uv_per_lsb, fs_hz, Rules(), leads).marks

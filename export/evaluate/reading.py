@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge.chunk import MISSING
-from edge.encoder.contract import BEAT_CLASSES, RHYTHMS
+from edge.encoder.contract import BEAT_CLASSES, RHYTHMS, HopScores
 from edge.encoder.scoring import HopJob, score_hops
 from edge.encoder.session import Encoder
 from edge.encoder.windows import hops_in
@@ -58,22 +58,36 @@ def read_samples(
     leads: Sequence[str] | None = None,
 ) -> Reading:
     """Read samples [leads, n]; `leads`: their names, if they are known."""
-    n = samples.shape[1]
-    session = RhythmSession("evaluate", fs_hz, leads or ["unknown"] * samples.shape[0], rules)
+    return fold(score(encoder, samples, uv_per_lsb, fs_hz), samples.shape[1], fs_hz, rules, leads)
+
+
+def score(
+    encoder: Encoder, samples: NDArray[np.int32], uv_per_lsb: Sequence[float], fs_hz: float
+) -> Iterator[HopScores]:
+    """Yield what the encoder says about every hop of samples [leads, n]."""
+    hops = hops_in(fs_hz, samples.shape[1])
+    for first in range(0, hops, _BLOCK_HOPS):
+        job = HopJob(samples_reader(samples), tuple(uv_per_lsb), fs_hz, first, min(first + _BLOCK_HOPS, hops))
+        yield from score_hops(encoder, [job], stride_hops=LONG_HOPS)[0]
+
+
+def fold(hops: Iterable[HopScores], n: int, fs_hz: float, rules: Rules, leads: Sequence[str] | None = None) -> Reading:
+    """Return what a rhythm session makes of the scores of a recording of `n` samples."""
+    session: RhythmSession | None = None
     beats: list[Beat] = []
     spans: list[RhythmSpan] = []
     findings: dict[str, Finding] = {}
     scores, quality = [], []
-    hops = hops_in(fs_hz, n)
-    for first in range(0, hops, _BLOCK_HOPS):
-        job = HopJob(samples_reader(samples), tuple(uv_per_lsb), fs_hz, first, min(first + _BLOCK_HOPS, hops))
-        for hop in score_hops(encoder, [job], stride_hops=LONG_HOPS)[0]:
-            scores.append(hop.rhythm)
-            quality.append(hop.quality)
-            result = session.feed(hop)
-            beats += result.beats
-            spans += result.spans
-            findings |= {finding.id: finding for finding in result.findings}
+    for hop in hops:
+        session = session or RhythmSession("evaluate", fs_hz, leads or ["unknown"] * len(hop.ecg), rules)
+        scores.append(hop.rhythm)
+        quality.append(hop.quality)
+        result = session.feed(hop)
+        beats += result.beats
+        spans += result.spans
+        findings |= {finding.id: finding for finding in result.findings}
+    if session is None:
+        raise ValueError("a recording without a sample cannot be read")
     last = session.finish(n)
     beats += last.beats
     spans += last.spans

@@ -16,10 +16,10 @@ from edge.rhythm.rules import Rules
 from edge.rhythm.session import RhythmSession
 from export.datasets.reader import digital, names
 from export.datasets.splits import PACED, Part
-from export.encoder.wearer import hop_scores
 from export.evaluate import beats as ec57
 from export.evaluate.beats import figures
 from export.evaluate.noise import noisy_counts
+from export.evaluate.reading import score
 from export.evaluate.report import beat_figures
 
 _KINDS = ("qrs", "V", "S")
@@ -61,7 +61,7 @@ def _figures(encoder: Encoder, part: Part, *, on: bool) -> dict[str, Any]:
 def cost(encoder: Encoder, record: str = "200", seconds: int = 600) -> dict[str, float]:
     """Return CPU-ms that the rhythm session needs for ten minutes of a record, the least of five, without and with."""
     samples, uv_per_lsb, fs_hz = digital("mitdb", record)
-    hops = hop_scores(encoder, samples[:1, : int(seconds * fs_hz)], uv_per_lsb[:1], fs_hz)
+    hops = list(score(encoder, samples[:1, : int(seconds * fs_hz)], uv_per_lsb[:1], fs_hz))
     out = {"without_ms": np.inf, "with_ms": np.inf}
     for _ in range(5):
         for name, on in (("without_ms", False), ("with_ms", True)):
