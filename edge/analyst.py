@@ -197,6 +197,12 @@ class Analyst:
         with self._lock:
             return not (self._due or self._changed or self._at_work)
 
+    @property
+    def failing(self) -> str:
+        """Why a recording cannot be read now; empty when all of them can."""
+        with self._lock:
+            return next((f"recording {key}: {why}" for key, why in self._failing.items()), "")
+
     def forget(self, recording_ids: Sequence[int]) -> None:
         """Drop what is remembered of recordings; waits for the batch that runs."""
         with self.running, self._lock:

@@ -336,6 +336,7 @@ class Daemon:
                 **gateway.analyst.counters,
                 "lag_s": gateway.analyst.lag_s(),
                 "is_idle": gateway.analyst.is_idle,
+                "failing": gateway.analyst.failing,
                 "last_failure": gateway.analyst.last_failure,
                 "dropped_messages": gateway.dropped_messages,
             },

@@ -135,6 +135,10 @@ class Storage:
         is_full = "full" in self._writer.trouble
         if is_full:
             self._give_up_reserve()
+        elif (
+            self._is_sweep_due(now_s) and await self._sweep()
+        ):  # a short disk is no reason to keep what is past its age
+            self._swept_s = now_s
         self._disk = await self._measure()
         missing = self._missing(self._disk)
         if missing > 0 or is_full:
@@ -145,9 +149,6 @@ class Storage:
             await self._do(retention.vacuum)
             return
         self._take_reserve()
-        is_due = self._swept_s is None or now_s - self._swept_s >= SWEEP_S
-        if is_due and now_s >= self._hold_until_s and await self._sweep():
-            self._swept_s = now_s
         if self._writer.trouble:
             self._say("failing", self._writer.trouble)
         else:
@@ -193,6 +194,9 @@ class Storage:
 
     def _shortage(self) -> str:
         return f"{self._disk.free // MB} MB free of {self.limits.min_free_mb} wanted"
+
+    def _is_sweep_due(self, now_s: float) -> bool:
+        return now_s >= self._hold_until_s and (self._swept_s is None or now_s - self._swept_s >= SWEEP_S)
 
     async def _sweep(self) -> bool:
         """Let go what is past its age; False when there is more than fits between two looks."""

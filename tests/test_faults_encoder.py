@@ -134,10 +134,12 @@ def test_a_stuck_encoder_stops_the_watchdog_and_a_failing_one_is_tried_again(
         go.set()
         await until(lambda: len(pings) > before, BACK_S, "pings again")
         await until(lambda: daemon._gateway.analyst.counters["failures"] > 0, 30, "a failure that is counted")
-        assert "CUDA error 700" in daemon._gateway.analyst.last_failure
+        await until(lambda: "CUDA error 700" in daemon._gateway.analyst.failing, 30, "the reason")
         mode[0] = "sound"
         await asyncio.to_thread(back, wearable)
         await until(lambda: daemon._gateway.analyst.is_idle, BACK_S, "analysis to be back")
+        assert daemon._gateway.analyst.failing == ""
+        assert "CUDA error 700" in daemon._gateway.analyst.last_failure
 
     in_this_process(state, scenario)
     assert np.array_equal(stored_samples(state, 0, record.n), record.samples)

@@ -90,8 +90,8 @@ def daemon_state(health: dict[str, Any], age_s: float | None) -> tuple[State, st
     if age_s > HEARTBEAT_S:
         return "off", f"no report from the daemon for {age_s:.0f} s"
     analysis, broker = health.get("analysis") or {}, health.get("broker") or {}
-    if analysis.get("last_failure"):
-        return "failing", f"analysis failed: {analysis['last_failure']}"
+    if analysis.get("failing"):
+        return "failing", f"analysis fails: {analysis['failing']}"
     for name, key in (("source", "state"), ("publisher", "link")):
         side = broker.get(name) or {}
         if side.get(key, "connected") != "connected":
