@@ -1,6 +1,6 @@
 """`python -m export.gguf --checkpoint FILE`: projector and LoRA of a training as the gateway's files, with their card.
 
-projector.onnx    frames [T, FRAME] float32, length in tenths of a second → soft tokens [T + 2, width]
+projector.onnx    frames [T, FRAME] float32 and places → soft tokens [places, width]
 adapter.gguf      LoRA in llama.cpp's adapter format, float16
 projector.json    the card: encoder and base they belong to, hashes, training, figures, limits
 """
@@ -25,6 +25,8 @@ from edge.assistant.model import find_model
 from edge.assistant.soft import CARD, FRAME, LABELS
 from edge.encoder.card import Card
 from export.assistant.projector import OneClip, Projector, Shape
+from export.assistant.rows import marks
+from export.assistant.train import Tokenizer
 
 LIMITS = (
     "Research use only, not a medical device.",
@@ -38,22 +40,35 @@ DATA_LICENCES = (
 )
 
 
-def write_projector(projector: Projector, path: Path) -> None:
-    """Write the projector as ONNX."""
-    wrapped = OneClip(projector).eval()
-    frames = torch.zeros(40, FRAME)
+def write_projector(projector: Projector, marks: NDArray[np.float32], path: Path) -> None:
+    """Write the projector as ONNX, with the base's embedding rows of `MARKS`, [len(MARKS), width]."""
+    wrapped = OneClip(projector, torch.from_numpy(marks)).eval()
+    example = (torch.zeros(40, FRAME), torch.tensor([0, 3, 41]), torch.tensor([0, 6, 100]))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the tracing exporter is deprecated, but the other one fixes the length
         torch.onnx.export(
             wrapped,
-            (frames, torch.tensor([100])),
+            example,
             str(path),
-            input_names=["frames", "length_ds"],
-            output_names=["soft", "flags", "when"],
-            dynamic_axes={"frames": {0: "time"}, **{name: {0: "rows"} for name in ("soft", "flags", "when")}},
+            input_names=["frames", "row", "tenths"],
+            output_names=["soft", "flags", "marks"],
+            dynamic_axes={
+                "frames": {0: "time"},
+                **{name: {0: "places"} for name in ("row", "tenths", "soft", "flags")},
+            },
             opset_version=17,
+            do_constant_folding=False,
             dynamo=False,
         )
+
+
+def mark_rows(base: Path) -> NDArray[np.float32]:
+    """Return the embedding rows of `MARKS` in a base model, [len(MARKS), width]."""
+    tokenize = Tokenizer(base)
+    reader = gguf.GGUFReader(base)
+    table = next(tensor for tensor in reader.tensors if tensor.name == "token_embd.weight")
+    rows = np.array(table.data)[marks(tokenize)]
+    return gguf.quants.dequantize(rows, table.tensor_type).astype(np.float32)
 
 
 def write_adapter(tensors: Mapping[str, NDArray[np.float32]], architecture: str, path: Path) -> None:
@@ -81,7 +96,7 @@ def export(checkpoint: Path, encoder: str, base: Path, folder: Path, trained: Ma
     projector.load_state_dict(stored["projector"])
     folder.mkdir(parents=True, exist_ok=True)
     weights, adapter = folder / "projector.onnx", folder / "adapter.gguf"
-    write_projector(projector, weights)
+    write_projector(projector, mark_rows(base), weights)
     reader = gguf.GGUFReader(base)
     architecture = reader.get_field("general.architecture")
     assert architecture is not None
@@ -99,7 +114,7 @@ def export(checkpoint: Path, encoder: str, base: Path, folder: Path, trained: Ma
         "adapter_sha256": hashes["a"],
         "created": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "labels": list(LABELS),
-        "time": "one learned vector per decimal digit of the time, added to each row" if shape["time"] else "none",
+        "time": shape["time"],
         "parameters": {
             "projector": sum(p.numel() for p in projector.parameters()),
             "adapter": sum(v.numel() for v in stored["lora"].values()),

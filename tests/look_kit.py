@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from edge.assistant.model import find_model
-from edge.assistant.soft import FRAME, ProjectorCard
+from edge.assistant.soft import FRAME, MARKS, ProjectorCard
 
 RANK = 4
 
@@ -41,22 +41,27 @@ def write_random_projector(path: Path, width: int = 576) -> None:
     """Write a linear projector with the graph's contract."""
     rng = np.random.default_rng(6)
     weight = rng.normal(0, 0.01, (FRAME, width)).astype(np.float32)
+    edges = rng.normal(0, 0.01, (1, width)).astype(np.float32)
+    marks = rng.normal(0, 0.01, (len(MARKS), width)).astype(np.float32)
     nodes = [
         helper.make_node("MatMul", ["frames", "w"], ["rows"]),
-        helper.make_node("Cast", ["length_ds"], ["length"], to=TensorProto.FLOAT),
-        helper.make_node("Mul", ["edges", "length"], ["scaled"]),
-        helper.make_node("Concat", ["edges", "rows", "scaled"], ["soft"], axis=0),
+        helper.make_node("Concat", ["edges", "rows", "edges"], ["all"], axis=0),
+        helper.make_node("Gather", ["all", "row"], ["soft"], axis=0),
+        helper.make_node("Identity", ["m"], ["marks"]),
     ]
-    edges = rng.normal(0, 0.01, (1, width)).astype(np.float32)
+    whole = (("row", ["places"]), ("tenths", ["places"]))
     graph = helper.make_graph(
         nodes,
         "projector",
         [
             helper.make_tensor_value_info("frames", TensorProto.FLOAT, ["time", FRAME]),
-            helper.make_tensor_value_info("length_ds", TensorProto.INT64, [1]),
+            *(helper.make_tensor_value_info(name, TensorProto.INT64, shape) for name, shape in whole),
         ],
-        [helper.make_tensor_value_info("soft", TensorProto.FLOAT, ["out", width])],
-        [numpy_helper.from_array(weight, "w"), numpy_helper.from_array(edges, "edges")],
+        [
+            helper.make_tensor_value_info("soft", TensorProto.FLOAT, ["places", width]),
+            helper.make_tensor_value_info("marks", TensorProto.FLOAT, list(marks.shape)),
+        ],
+        [numpy_helper.from_array(*one) for one in ((weight, "w"), (edges, "edges"), (marks, "m"))],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     path.write_bytes(model.SerializeToString())

@@ -12,13 +12,15 @@ import pytest
 from encoder_kit import tiny_card
 from look_kit import divergence, embedding_rows, random_card, write_random_adapter, write_small_base
 
+from edge.assistant import beats
 from edge.assistant.injection import Injection
 from edge.assistant.look import Clip, Looker, label_of
 from edge.assistant.merge import merged
 from edge.assistant.model import LanguageModel
-from edge.assistant.soft import FRAME, Projector, ProjectorCard, frames
+from edge.assistant.soft import FRAME, Projector, ProjectorCard, frames, places
 from edge.chunk import MISSING
-from edge.encoder.session import Encoder
+from edge.encoder.contract import TOKEN_DIM
+from edge.encoder.session import Encoder, Outputs
 from edge.errors import AnyecgError, BadInputError
 
 TEXT = "The rhythm of this ECG is"
@@ -26,7 +28,7 @@ TEXT = "The rhythm of this ECG is"
 
 @pytest.fixture(scope="module")
 def model() -> Iterator[LanguageModel]:
-    with LanguageModel(threads=1, n_ctx=512) as loaded:
+    with LanguageModel(threads=1, n_ctx=1024) as loaded:
         yield loaded
 
 
@@ -85,8 +87,8 @@ def test_questions_do_not_see_one_another(model: LanguageModel) -> None:
 
 def test_what_does_not_fit_is_refused(model: LanguageModel) -> None:
     injection = Injection(model.llama, model.module)
-    with pytest.raises(BadInputError, match="do not fit into the model's context of 512"):
-        injection.read([np.zeros((500, injection.width), np.float32)], room=100)
+    with pytest.raises(BadInputError, match="do not fit into the model's context of 1024"):
+        injection.read([np.zeros((1000, injection.width), np.float32)], room=100)
     with pytest.raises(ValueError, match="embedding rows must be"):
         injection.read([np.zeros((5, 7), np.float32)])
 
@@ -120,16 +122,68 @@ def test_millivolts_and_digital_samples_make_the_same_clip() -> None:
     assert a.length_s == 10.0
 
 
+def with_beats(*seconds: float, length_s: float = 10.0) -> np.ndarray:
+    found = np.zeros((round(4 * length_s), FRAME), np.float32)
+    for at in seconds:
+        token, bin_ = divmod(round(at * 32), 8)
+        found[token, TOKEN_DIM + bin_] = 0.9
+    return found
+
+
+def test_places_are_beats_and_seconds_without_any() -> None:
+    where = places(with_beats(0.5, 1.25, 2.0, 5.5), 10.0)
+    assert [where.written(n) for n in range(where.row.size)] == [
+        *("0.0", "0.5", "1.3", "2.0", "3.0", "4.0", "5.0", "5.5", "7.0", "8.0", "9.0", "10.0;36")
+    ]
+    assert where.row.tolist() == [0, 3, 6, 9, 13, 17, 21, 23, 29, 33, 37, 41]
+    assert where.nearest(5.3) == 7
+    assert places(with_beats(0.5), 1.0).rate_bpm is None
+
+
+def test_times_stand_behind_their_rows(tmp_path: Path) -> None:
+    projector = Projector(random_card(tmp_path, "tiny-0"), "tiny-0")
+    found = with_beats(0.5, 1.25, 2.0, length_s=3.0)
+    rows, blind = projector(found, 3.0), projector(found, 3.0, blind=True)
+    times = ["0.0", "0.5", "1.3", "2.0", "3.0;80"]
+    soft = np.cumsum([0, *(1 + len(one) for one in times[:-1])])
+    assert rows.shape[0] == sum(1 + len(one) for one in times)
+    assert not blind[soft].any()
+    assert np.array_equal(np.delete(rows, soft, axis=0), np.delete(blind, soft, axis=0))
+    assert np.array_equal(rows[soft[1] + 1], rows[soft[0] + 1]), "the same character is the same row"
+
+
+def test_measures_tell_a_wide_early_beat_of_another_shape() -> None:
+    """Ten narrow beats, the sixth early, wide and upside down: no network needed to see it."""
+    ecg = np.zeros((1, 10 * 128), np.float32)
+    wave = np.zeros((1, 10 * 128, 4), np.float32)
+    at_s = np.array([0.5, 1.5, 2.5, 3.5, 4.5, 5.0, 6.5, 7.5, 8.5, 9.5])
+    r_peak = np.zeros((1, 320), np.float32)
+    for n, at in enumerate(at_s):
+        half = 0.09 if n == 5 else 0.04
+        t = np.arange(1280) / 128 - at
+        ecg[0] += (-1.0 if n == 5 else 1.0) * np.maximum(1 - np.abs(t) / half, 0).astype(np.float32)
+        wave[0, np.abs(t) < half, 2] = 1
+        r_peak[0, int(at * 32)] = 1
+    outputs = Outputs(r_peak, *(np.zeros(0, np.float32),) * 4, delineation=wave, tokens=np.zeros(0, np.float32))
+    found = beats.find(r_peak[0])
+    assert found.tolist() == (at_s * 32).astype(int).tolist()
+    measured = beats.measure(outputs, ecg, found)
+    usual = np.delete(measured, 5, axis=0)
+    assert measured[5, 1] == pytest.approx(1.8, abs=0.1)  # QRS, 100 ms
+    assert usual[:, 1] == pytest.approx(0.8, abs=0.1)
+    assert measured[5, 7] == pytest.approx(np.log(0.5), abs=0.05)  # half of the usual RR before it
+    assert measured[5, 11] < 0
+    assert usual[:, 11].min() > 0.95
+
+
 def test_a_projector_refuses_a_foreign_encoder(tmp_path: Path, encoder: Encoder, model: LanguageModel) -> None:
     card = random_card(tmp_path, "another-encoder")
     with pytest.raises(BadInputError, match=r"trained on encoder another-encoder and cannot read the tokens of tiny-0"):
         Projector(card, encoder.card.checkpoint)
     with pytest.raises(BadInputError, match="cannot read the tokens"):
         Looker(model, encoder, card)
-    assert Projector(random_card(tmp_path, "tiny-0"), "tiny-0")(np.zeros((8, FRAME), np.float32), 2.0).shape == (
-        10,
-        576,
-    )
+    rows = Projector(random_card(tmp_path, "tiny-0"), "tiny-0")(np.zeros((8, FRAME), np.float32), 2.0)
+    assert rows.shape == (1 + 3 + 1 + 3 + 1 + 3, 576)  # 0.0, 1.0 without a beat, 2.0, each with its time
 
 
 def test_changed_weights_are_refused(tmp_path: Path) -> None:

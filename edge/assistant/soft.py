@@ -1,9 +1,10 @@
 """Soft tokens: what the encoder sees in a clip, as rows of a language model's embedding space.
 
-A clip of present leads becomes one row per encoder token (4 Hz) between a first and a last row; absent leads make
-none. A frame is the encoder's token with its own scores of the same quarter of a second; nothing of the rhythm
-engine is in it. Time is explicit: every row carries a learned code of the tenth of a second at which the R-peak
-score is highest within it (the first row 0.0, the last the length of the clip).
+A frame is one encoder token of present leads (4 Hz) with the encoder's own scores of the same quarter of a second and
+what can be measured of a beat in it; nothing of the rhythm engine is in it. The projector reads all frames and makes a
+row for each **place**: the beginning, every beat, every second without one, the end. Time is explicit: behind each row
+stands its time as the language model would write it, "3.4", as rows of its own embedding, so that
+"where" is answered by copying. The heart rate follows the end.
 """
 
 from __future__ import annotations
@@ -11,12 +12,14 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.assistant import beats
 from edge.encoder.contract import BEAT_CLASSES, BEAT_FS_HZ, MODEL_FS_HZ, MORPHOLOGIES, RHYTHMS, TOKEN_DIM, TOKEN_FS_HZ
 from edge.encoder.session import Encoder, Outputs, open_small
 from edge.errors import AnyecgError, BadInputError
@@ -24,8 +27,16 @@ from edge.errors import AnyecgError, BadInputError
 LABELS = ("PVC", "SVPB", "LBBB", "RBBB", "paced", "AF", "VT", "bigeminy", "pause", "noise")
 """What can be localised; the order is part of a projector."""
 PEAKS = BEAT_FS_HZ // TOKEN_FS_HZ
-FRAME = TOKEN_DIM + PEAKS + len(BEAT_CLASSES) + len(MORPHOLOGIES) + len(RHYTHMS) + 1
-"""Width of a frame: token, R-peak scores, classes and shapes weighted by them, rhythm and quality of the second."""
+_SCORES = PEAKS + len(BEAT_CLASSES) + len(MORPHOLOGIES) + len(RHYTHMS) + 1
+FRAME = TOKEN_DIM + _SCORES + beats.MEASURES
+"""Width of a frame: token; R-peak scores, classes and shapes weighted by them, rhythm and quality of the second;
+measures of the beat in it."""
+QUIET_S = 1.6
+"""Where no beat is for longer than this, every whole second is a place."""
+MARKS = "0123456789.;"
+"""Characters that times and rate are written with; each is one token of the language model."""
+WRITTEN, CODES, UNTIMED = "written", "codes", "none"
+"""How rows know their time: written behind them, a learned vector per decimal digit added to them, or not at all."""
 MAX_S = 60.0
 """Longest clip that is read in one piece."""
 MIN_S = 1.0
@@ -49,11 +60,11 @@ def frames(encoder: Encoder, ecg: NDArray[np.float32]) -> NDArray[np.float32]:
     padded = np.full((1, present.shape[0], seconds * MODEL_FS_HZ), np.nan, dtype=np.float32)
     padded[0, :, : ecg.shape[1]] = present
     tokens = -(-ecg.shape[1] * TOKEN_FS_HZ // MODEL_FS_HZ)
-    return collect(encoder.run(padded))[:tokens]
+    return collect(encoder.run(padded), padded[0])[:tokens]
 
 
-def collect(outputs: Outputs) -> NDArray[np.float32]:
-    """Return the frames of the first window of `outputs`, [tokens, FRAME]."""
+def collect(outputs: Outputs, ecg: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return the frames [tokens, FRAME] of the first window of `outputs`, whose signal [leads, time] is `ecg`."""
     tokens = outputs.tokens[0]
     peak = outputs.r_peak[0].reshape(-1, PEAKS)
 
@@ -64,8 +75,55 @@ def collect(outputs: Outputs) -> NDArray[np.float32]:
     def held(scores: NDArray[np.float32]) -> NDArray[np.float32]:
         return np.repeat(scores[0].reshape(-1, scores[0].size // (tokens.shape[0] // TOKEN_FS_HZ)), TOKEN_FS_HZ, axis=0)
 
+    at = beats.find(outputs.r_peak[0])
+    measured = np.zeros((tokens.shape[0], beats.MEASURES), dtype=np.float32)
+    measured[at // PEAKS] = beats.measure(outputs, ecg, at)
     parts = [tokens, peak, weighted(outputs.beat), weighted(outputs.morphology)]
-    return np.concatenate([*parts, held(outputs.rhythm), held(outputs.quality)], axis=1).astype(np.float32)
+    parts += [held(outputs.rhythm), held(outputs.quality), measured]
+    return np.concatenate(parts, axis=1).astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Which rows of a clip the language model sees, and when they are."""
+
+    row: NDArray[np.int64]
+    """[places] 0 the beginning, 1 + n frame n, T + 1 the end; ascending."""
+    tenths: NDArray[np.int64]
+    """[places] time in tenths of a second."""
+    rate_bpm: int | None
+    """Heart rate from the beats' times; None with fewer than three beats."""
+
+    def nearest(self, at_s: float) -> int:
+        """Return the place nearest to a time."""
+        return int(np.abs(self.tenths - 10 * at_s).argmin())
+
+    def written(self, n: int) -> str:
+        """Return what stands behind row `n`: its time, at the end the heart rate too."""
+        told = f"{self.tenths[n] / 10:.1f}"
+        last = n + 1 == self.row.size
+        return f"{told};{self.rate_bpm}" if last and self.rate_bpm is not None else told
+
+
+def places(found: NDArray[np.floating], length_s: float) -> Places:
+    """Return the places of frames [T, FRAME]: the beginning, beats, every second without any, the end."""
+    at = beats.find(np.asarray(found[:, TOKEN_DIM : TOKEN_DIM + PEAKS], dtype=np.float32).reshape(-1))
+    row = at // PEAKS + 1
+    first_of_row = np.concatenate([[True], row[1:] != row[:-1]]) if row.size else np.zeros(0, dtype=bool)
+    at, row = at[first_of_row], row[first_of_row]
+    when_s = (at + 0.375) / BEAT_FS_HZ
+    edges = np.concatenate([[0.0], when_s, [length_s]])
+    quiet = [
+        second
+        for start, end in pairwise(edges.tolist())
+        if end - start > QUIET_S
+        for second in range(int(np.ceil(start + 0.5)), int(np.floor(end - 0.5)) + 1)
+    ]
+    rows = np.concatenate([[0], row, TOKEN_FS_HZ * np.array(quiet, dtype=np.int64) + 1, [found.shape[0] + 1]])
+    tenths = np.rint(10 * np.concatenate([[0.0], when_s, np.array(quiet, dtype=float), [length_s]])).astype(np.int64)
+    order = np.argsort(tenths, kind="stable")
+    rate = round(60 * (at.size - 1) / float(when_s[-1] - when_s[0])) if at.size >= 3 else None
+    return Places(rows[order], tenths[order], rate)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,17 +193,36 @@ class Projector:
         self.card = card
         self._session = open_small(card.verified("file").read_bytes())
         self.width = int(self._session.get_outputs()[0].shape[-1])
+        self._inputs = {one.name for one in self._session.get_inputs()}  # times that are written are no input
+        self.written = card.facts.get("time", WRITTEN) == WRITTEN
 
-    def __call__(self, found: NDArray[np.float32], length_s: float) -> NDArray[np.float32]:
-        """Return the soft tokens [T + 2, width] of frames [T, FRAME]."""
-        soft: NDArray[np.float32] = self._run(["soft"], found, length_s)[0]
-        return soft
+    def __call__(self, found: NDArray[np.float32], length_s: float, *, blind: bool = False) -> NDArray[np.float32]:
+        """Return the rows [n, width] that the language model reads for frames [T, FRAME], times included.
+
+        `blind` leaves the times and zeroes what is seen (a control).
+        """
+        where = places(found, length_s)
+        soft, marks = self._run(["soft", "marks"], found, where)
+        seen = np.zeros_like(soft) if blind else soft
+        return interleaved(seen, marks, where, written=self.written)
 
     def heads(self, found: NDArray[np.float32], length_s: float) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Return what the projector's own heads say, for evaluation: [T + 2, labels, 3] and times in tenths of a s."""
-        flags, when = self._run(["flags", "when"], found, length_s)
-        return flags, when
+        """Return what the projector's own heads say, for evaluation: [places, labels, 3] and times in tenths of a s."""
+        where = places(found, length_s)
+        return self._run(["flags"], found, where)[0], where.tenths
 
-    def _run(self, names: list[str], found: NDArray[np.float32], length_s: float) -> Any:
-        inputs = {"frames": found, "length_ds": np.array([round(length_s * 10)], dtype=np.int64)}
-        return self._session.run(names, inputs)
+    def _run(self, names: list[str], found: NDArray[np.float32], where: Places) -> Any:
+        given = {"frames": found, "row": where.row, "tenths": where.tenths}
+        return self._session.run(names, {name: value for name, value in given.items() if name in self._inputs})
+
+
+def interleaved(
+    soft: NDArray[np.float32], marks: NDArray[np.float32], where: Places, *, written: bool
+) -> NDArray[np.float32]:
+    """Return the rows of places [places, width], each followed by its time in rows of `marks` [len(MARKS), width]."""
+    if not written:
+        return soft
+    parts: list[NDArray[np.float32]] = []
+    for n in range(where.row.size):
+        parts += [soft[n : n + 1], marks[[MARKS.index(char) for char in where.written(n)]]]
+    return np.concatenate(parts)

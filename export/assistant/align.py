@@ -11,14 +11,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from edge.assistant.soft import FRAME, LABELS
-from edge.encoder.contract import TOKEN_FS_HZ
+from edge.assistant.beats import MEASURES
+from edge.assistant.soft import FRAME, LABELS, PEAKS
+from edge.encoder.contract import TOKEN_DIM
 from export.assistant.corpus import Clip
-from export.assistant.facts import BEAT_LABELS, WHOLE_RECORD, Facts
+from export.assistant.facts import BEAT_LABELS, WHOLE_RECORD
 from export.assistant.projector import Reading
 
 _EDGE_WEIGHT = 3.0
 """How much more a row counts in which a beat's kind or a span's edge lies."""
+_NO_TOKENS_P, _NO_SCORES_P = 0.35, 0.3
+_NEAR_S = 0.15
+"""EC57: a detection this near is the annotated beat."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,33 +34,43 @@ class Targets:
     flags: Tensor
 
 
-def targets(facts: Sequence[Facts], rows: int) -> Targets:
+def targets(clips: Sequence[Clip], rows: int) -> Targets:
     """Return the targets of clips, padded to `rows`."""
-    beat = np.full((len(facts), rows), -1, dtype=np.float32)
-    kind = np.full((len(facts), rows, len(BEAT_LABELS)), -1, dtype=np.float32)
-    flags = np.full((len(facts), rows, len(LABELS), 3), -1, dtype=np.float32)
-    for n, one in enumerate(facts):
-        last = int(np.ceil(round(one.length_s * TOKEN_FS_HZ, 3))) + 1
+    beat = np.full((len(clips), rows), -1, dtype=np.float32)
+    kind = np.full((len(clips), rows, len(BEAT_LABELS)), -1, dtype=np.float32)
+    flags = np.full((len(clips), rows, len(LABELS), 3), -1, dtype=np.float32)
+    for n, clip in enumerate(clips):
+        one, where = clip.facts, clip.places
+        last = clip.frames.shape[0] + 1
+        seen, at = _beats(clip)
         if one.beats_known:
             beat[n, : last + 1] = 0
             kind[n, : last + 1] = 0
-            beat[n, _rows(one.beat_at, last)] = 1
+            beat[n, at] = 1
         if one.db not in WHOLE_RECORD:
-            for at, known in zip(_rows(one.beat_at, last), one.kinds, strict=True):
-                kind[n, at] = known
+            kind[n, at] = one.kinds[seen]
         for label, spans in one.spans.items():
             column = flags[n, : last + 1, LABELS.index(label)]
             column[:] = 0
             for start, end in spans:
-                first = 0 if start <= 0.05 else int(_rows(np.array([start]), last)[0])
-                latest = last if end >= one.length_s - 0.05 else int(_rows(np.array([end]), last)[0])
+                first, latest = (int(where.row[where.nearest(edge)]) for edge in (start, end))
                 column[first, 0] = column[latest, 1] = 1
                 column[first : latest + 1, 2] = 1
     return Targets(torch.from_numpy(beat), torch.from_numpy(kind), torch.from_numpy(flags))
 
 
-def _rows(seconds: NDArray[np.floating], last: int) -> NDArray[np.int64]:
-    return np.clip((np.asarray(seconds) * TOKEN_FS_HZ).astype(np.int64) + 1, 1, last - 1)
+def _beats(clip: Clip) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return which annotated beats have a place within `_NEAR_S`, and the rows of those."""
+    where = clip.places
+    inside = np.flatnonzero((where.row > 0) & (where.row <= clip.frames.shape[0]))
+    at = clip.facts.beat_at
+    if not inside.size or not at.size:
+        none = np.zeros(0, dtype=np.int64)
+        return none, none
+    distance = np.abs(where.tenths[inside][None, :] / 10 - at[:, None])
+    near = distance.argmin(axis=1)
+    seen = np.flatnonzero(distance.min(axis=1) <= _NEAR_S)
+    return seen, where.row[inside[near[seen]]]
 
 
 def loss(said: Reading, wanted: Targets) -> Tensor:
@@ -76,8 +90,8 @@ def _bce(said: Tensor, wanted: Tensor) -> Tensor:
     return (each * weight).sum() / weight.sum().clamp(min=1)
 
 
-def batch(clips: Sequence[Clip], rng: np.random.Generator | None = None) -> tuple[Tensor, Tensor, Tensor, Targets]:
-    """Return frames, lengths, lengths in tenths of a second and targets of clips; with `rng` frames are disturbed."""
+def batch(clips: Sequence[Clip], rng: np.random.Generator | None = None) -> tuple[Tensor, Tensor, Targets]:
+    """Return frames, lengths and targets of clips; with `rng` frames are disturbed."""
     longest = max(clip.frames.shape[0] for clip in clips)
     frames = np.zeros((len(clips), longest, FRAME), dtype=np.float32)
     for n, clip in enumerate(clips):
@@ -85,16 +99,18 @@ def batch(clips: Sequence[Clip], rng: np.random.Generator | None = None) -> tupl
     if rng is not None:
         disturb(frames, rng)
     lengths = torch.tensor([clip.frames.shape[0] for clip in clips])
-    ds = torch.tensor([round(clip.facts.length_s * 10) for clip in clips])
-    return torch.from_numpy(frames), lengths, ds, targets([clip.facts for clip in clips], longest + 2)
+    return torch.from_numpy(frames), lengths, targets(clips, longest + 2)
 
 
 def disturb(frames: NDArray[np.float32], rng: np.random.Generator) -> None:
-    """Blur what the encoder is surer of on its training patients than on others: noise, and groups left out."""
-    from edge.assistant.soft import PEAKS
-    from edge.encoder.contract import TOKEN_DIM
+    """Blur what the encoder is surer of on its training patients than on others: noise, and groups left out.
 
+    Tokens know people best, measures of beats know them least: tokens are left out most often, measures never.
+    """
+    clips = frames.shape[0]
     frames[..., :TOKEN_DIM] += rng.normal(0, 0.25, frames[..., :TOKEN_DIM].shape).astype(np.float32)
-    scores = frames[..., TOKEN_DIM + PEAKS :]
-    scores *= rng.uniform(0.6, 1.0, (scores.shape[0], 1, scores.shape[2])).astype(np.float32)
-    scores[rng.random(scores.shape[0]) < 0.3] = 0
+    frames[rng.random(clips) < _NO_TOKENS_P, :, :TOKEN_DIM] = 0
+    scores = frames[..., TOKEN_DIM + PEAKS : -MEASURES]
+    scores *= rng.uniform(0.6, 1.0, (clips, 1, scores.shape[2])).astype(np.float32)
+    scores[rng.random(clips) < _NO_SCORES_P] = 0
+    frames[..., -MEASURES:] *= rng.normal(1, 0.05, (clips, frames.shape[1], MEASURES)).astype(np.float32)

@@ -20,11 +20,11 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.assistant.soft import frames
+from edge.assistant.soft import Places, frames, places
 from edge.encoder.card import Card
 from edge.encoder.contract import MODEL_FS_HZ, MORPHOLOGIES, RHYTHMS
 from edge.encoder.session import Encoder
-from export.assistant.facts import Facts, facts_of
+from export.assistant.facts import Facts, facts_of, merged
 from export.assistant.tasks import Item, about_one, compare
 from export.assistant.wording import SUPERCLASSES
 from export.datasets import ptbxl
@@ -57,11 +57,25 @@ _CODES = {"NORM": "NORM"}
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """An encoded clip and what is true of it."""
+    """An encoded clip and what is true of it, spans from place to place: what can be said of it is said so."""
 
     frames: NDArray[np.float16]
     """[T, FRAME]."""
     facts: Facts
+    places: Places
+
+    @staticmethod
+    def of(found: NDArray[np.float16], facts: Facts) -> Clip:
+        """Lay the annotated spans of a clip on its places."""
+        where = places(found, facts.length_s)
+
+        def laid(start: float, end: float) -> tuple[float, float]:
+            first = min(where.nearest(start), where.tenths.size - 2)
+            last = max(where.nearest(end), first + 1)
+            return float(where.tenths[first] / 10), float(where.tenths[last] / 10)
+
+        spans = {label: merged([laid(*span) for span in spans]) for label, spans in facts.spans.items()}
+        return Clip(found, replace(facts, spans=spans), where)
 
 
 class Clips:
@@ -82,7 +96,7 @@ class Clips:
 
     def __getitem__(self, n: int) -> Clip:
         start = int(self._ends[n - 1]) if n else 0
-        return Clip(self._frames[start : int(self._ends[n])], self.facts[n])
+        return Clip.of(self._frames[start : int(self._ends[n])], self.facts[n])
 
 
 def clips(encoder: Card, part: Part, count: int, seed: int = 1, workers: int = 1) -> Clips:
@@ -183,7 +197,7 @@ class Draw:
         facts = facts_of(crop, record.db, record.name, length_s, superclasses(record))
         if not facts.spans and facts.rhythm is None and facts.quality is None:
             return None
-        return Clip(frames(encoder, ecg).astype(np.float16), replace(facts, leads=present))
+        return Clip.of(frames(encoder, ecg).astype(np.float16), replace(facts, leads=present))
 
 
 def _seconds_of(record: Record) -> dict[str, NDArray[np.int64]]:
@@ -230,9 +244,10 @@ def row(found: Clips, step: int, n: int, wanted: Sequence[str], most: int, seed:
         pool: Sequence[int] = own if len(own) >= number and rng.random() < 0.6 else range(len(found))
         chosen = rng.sample(pool, number)
         if sum(found.facts[i].length_s for i in chosen) <= 60:
-            items = compare(rng, [found.facts[i] for i in chosen], most)
+            seen = tuple(found[i] for i in chosen)
+            items = compare(rng, [one.facts for one in seen], most)
             if items:
-                return Row(tuple(found[i] for i in chosen), tuple(items))
+                return Row(seen, tuple(items))
     clip = found[rng.randrange(len(found))]
     items = about_one(rng, clip.facts, wanted, most)
     return Row((clip,), tuple(items)) if items else None

@@ -90,7 +90,7 @@ def _answer(looker: Looker, clip: Clip, one: dict[str, Any], way: str) -> list[S
     if way == "shuffled":
         soft = looker.projector(np.ascontiguousarray(rng.permutation(found)), length_s)
     else:
-        soft = np.zeros_like(looker.projector(found, length_s))
+        soft = looker.projector(found, length_s, blind=True)
     return read_spans(looker.find(clip, one["label"], str(one["question"]), soft), length_s)
 
 

@@ -2,8 +2,8 @@
 
 Convolutions over ±8 s and a mean over the clip; linear heads say for every row whether a beat lies in it, of which
 kind, and for every label whether a span starts, ends or goes on here. They are trained with the annotations
-(alignment), and what they say is part of the row that the language model sees. Time, rate and counts enter as codes:
-one learned vector per decimal digit.
+(alignment), and what they say is part of the row that the language model sees. Counts of what the heads see enter the
+last row as codes, one learned vector per decimal digit; so does time in the ablation without written times.
 """
 
 from __future__ import annotations
@@ -14,19 +14,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edge.assistant.soft import FRAME, LABELS, PEAKS
-from edge.encoder.contract import BEAT_FS_HZ, TOKEN_DIM
+from edge.assistant.soft import CODES, FRAME, LABELS, WRITTEN
 from export.assistant.facts import BEAT_LABELS
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What a projector is made of; `time` False is the ablation without explicit time."""
+    """What a projector is made of; `time` as in `edge.assistant.soft`."""
 
     width: int = 576
     hidden: int = 224
     dilations: tuple[int, ...] = (1, 2, 4, 8, 16, 1)
-    time: bool = True
+    time: str = WRITTEN
     scale: float = 0.136
     """Standard deviation of the language model's embedding rows."""
 
@@ -96,8 +95,7 @@ class Projector(nn.Module):
         self.tell = nn.Linear(said, shape.width)
         nn.init.normal_(self.leave.weight, std=shape.scale / hidden**0.5 / 2)
         nn.init.normal_(self.tell.weight, std=shape.scale)
-        self.time = Digits(3, shape.width, shape.scale / 2)
-        self.rate = Digits(3, shape.width, shape.scale / 2)
+        self.time = Digits(3, shape.width, shape.scale / 2) if shape.time == CODES else None
         self.counts = nn.ModuleList(Digits(2, shape.width, shape.scale / 2) for _ in range(2))
 
     def read(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Reading]:
@@ -122,50 +120,49 @@ class Projector(nn.Module):
         flags = self.flags(h).reshape(batch, time + 2, len(LABELS), 3)
         return h, Reading(self.beat(h).squeeze(-1), self.kind(h), flags)
 
-    def forward(self, frames: Tensor, lengths: Tensor, length_ds: Tensor) -> tuple[Tensor, Reading, Tensor]:
-        """Return soft tokens [batch, T + 2, width], the reading, and each row's time in tenths of a second.
+    def forward(self, frames: Tensor, lengths: Tensor, row: Tensor, tenths: Tensor) -> tuple[Tensor, Reading]:
+        """Return the soft tokens [batch, places, width] and the reading of all rows.
 
-        Rows beyond a clip's last are meaningless.
+        `row` and `tenths` [batch, places] as in `edge.assistant.soft.Places`, the last place of a clip repeated.
         """
         h, said = self.read(frames, lengths)
-        probability = torch.sigmoid(torch.cat([said.beat.unsqueeze(-1), said.kind, said.flags.flatten(2)], dim=-1))
-        soft = self.leave(h) + self.tell(probability)
-        row = torch.arange(frames.shape[1] + 2).unsqueeze(0)
-        at_end = row == (lengths + 1).unsqueeze(1)
-        peak = frames[:, :, TOKEN_DIM : TOKEN_DIM + PEAKS].argmax(dim=-1)
-        frame = torch.arange(frames.shape[1]).unsqueeze(0) * PEAKS + peak
-        when = torch.round((frame + 0.375) * (10 / BEAT_FS_HZ)).to(torch.int64)
-        when = functional.pad(when, (1, 1))
-        when = torch.where(at_end, length_ds.unsqueeze(1), when)
-        if self.shape.time:
-            soft = soft + self.time(when)
-        beat = (said.beat > 0) & (row > 0) & (row < (lengths + 1).unsqueeze(1))
-        count = beat.sum(dim=1)
-        first = torch.where(beat, when, 10_000).amin(dim=1)
-        latest = torch.where(beat, when, -1).amax(dim=1)
-        rate = torch.round(600.0 * (count - 1) / (latest - first).clamp(min=1)).to(torch.int64)
-        summary = self.rate(torch.where(count > 2, rate, 0))
+        each = torch.cat([said.beat.unsqueeze(-1), said.kind, said.flags.flatten(2)], dim=-1)
+        probability = _at(torch.sigmoid(each), row)
+        soft = self.leave(_at(h, row)) + self.tell(probability)
+        if self.time is not None:
+            soft = soft + self.time(tenths)
+        last = (lengths + 1).unsqueeze(1)
+        beat = (probability[..., 0] > 0.5) & (row > 0) & (row < last)
+        summary = torch.zeros_like(soft[:, 0])
         for n, digits in enumerate(self.counts):
-            summary = summary + digits((beat & (said.kind[:, :, n] > 0)).sum(dim=1))
-        soft = soft + at_end.unsqueeze(-1).to(soft.dtype) * summary.unsqueeze(1)
+            summary = summary + digits((beat & (probability[..., 1 + n] > 0.5)).sum(dim=1))
+        soft = soft + (row == last).unsqueeze(-1).to(soft.dtype) * summary.unsqueeze(1)
         # torch's own rms_norm has no form in ONNX opset 17
         soft = soft * torch.rsqrt(soft.square().mean(dim=-1, keepdim=True) + 1e-6) * self.shape.scale
-        return soft, said, when
+        return soft, said
+
+
+def _at(values: Tensor, row: Tensor) -> Tensor:
+    """Return the rows [batch, places, channels] of values [batch, rows, channels]."""
+    return torch.gather(values, 1, row.unsqueeze(-1).expand(-1, -1, values.shape[-1]))
 
 
 class OneClip(nn.Module):
-    """As exported: frames [T, FRAME] and length in tenths of a second [1] to
+    """As exported: frames [T, FRAME], row and tenths [places] to
 
-    soft   [T + 2, width] the rows for the language model
-    flags  [T + 2, labels, 3] what the heads say: probability that a span starts here, ends here, covers this row
-    when   [T + 2] time of the row, tenths of a second
+    soft   [places, width] the rows for the language model
+    flags  [places, labels, 3] what the heads say: probability that a span starts here, ends here, covers this row
+    marks  [len(MARKS), width] the language model's own rows of the characters that times are written with
     """
 
-    def __init__(self, projector: Projector):
+    marks: Tensor
+
+    def __init__(self, projector: Projector, marks: Tensor):
         super().__init__()
         self.projector = projector
+        self.register_buffer("marks", marks)
 
-    def forward(self, frames: Tensor, length_ds: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        lengths = torch.ones_like(length_ds) * frames.shape[0]
-        soft, said, when = self.projector(frames.unsqueeze(0), lengths, length_ds)
-        return soft[0], torch.sigmoid(said.flags[0]), when[0]
+    def forward(self, frames: Tensor, row: Tensor, tenths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        lengths = torch.ones_like(row[:1]) * frames.shape[0]
+        soft, said = self.projector(frames.unsqueeze(0), lengths, row.unsqueeze(0), tenths.unsqueeze(0))
+        return soft[0], torch.sigmoid(said.flags[0, row]), self.marks * 1.0

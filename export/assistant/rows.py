@@ -3,8 +3,8 @@
 The questions of a row share the ECG and do not see one another: each continues the prefix as if it were the only
 one, which is what the gateway runs. So the ECG is computed once for several answers.
 
-    ECG: ⟨soft tokens⟩ ⏎ Q: question ⏎ A: answer ⏎
-    ECG 1: ⟨soft tokens⟩ ⏎ ECG 2: ⟨soft tokens⟩ ⏎ Q: question ⏎ A: answer ⏎
+    ECG: ⟨row⟩0.0⟨row⟩0.6⟨row⟩1.4 … ⟨row⟩10.0;72 ⏎ Q: question ⏎ A: answer ⏎
+    ECG 1: … ⏎ ECG 2: … ⏎ Q: question ⏎ A: answer ⏎
 """
 
 from __future__ import annotations
@@ -17,12 +17,19 @@ import torch
 from torch import Tensor
 
 from edge.assistant.prompts import heads, question_text
-from edge.assistant.soft import FRAME
-from export.assistant.corpus import Row
+from edge.assistant.soft import FRAME, MARKS
+from export.assistant.corpus import Clip, Row
 
 Tokenize = Callable[[str], list[int]]
 SOFT = -1
 """Token id that stands for the next row of a soft prompt."""
+
+
+def marks(tokenize: Tokenize) -> list[int]:
+    """Return the token of each character of `MARKS`."""
+    ids = [tokenize(char) for char in MARKS]
+    assert all(len(one) == 1 for one in ids), "a digit is no token of its own in this language model"
+    return [one[0] for one in ids]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +42,16 @@ class Line:
     row: Row | None
 
 
-def sequence(row: Row, tokenize: Tokenize) -> Line:
-    """Write a row as token ids."""
+def sequence(row: Row, tokenize: Tokenize, *, written: bool = True) -> Line:
+    """Write a row as token ids; times behind the soft tokens if they are `written`."""
     ids: list[int] = []
+    known = marks(tokenize)
     for head, clip in zip(heads(len(row.clips)), row.clips, strict=True):
-        ids += tokenize(head) + [SOFT] * (clip.frames.shape[0] + 2)
+        ids += tokenize(head)
+        for n in range(clip.places.row.size):
+            ids.append(SOFT)
+            if written:
+                ids += [known[MARKS.index(char)] for char in clip.places.written(n)]
     segment = [0] * len(ids)
     answer = [False] * len(ids)
     for n, item in enumerate(row.items, start=1):
@@ -72,7 +84,7 @@ class Packed:
     soft: Tensor
     """bool [batch, time]."""
     source: Tensor
-    """int [soft tokens, 2] which clip and which of its rows, in the order of `soft`."""
+    """int [soft tokens, 2] which clip and which of its places, in the order of `soft`."""
     position: Tensor
     mask: Tensor
     """bool [batch, 1, time, time]."""
@@ -83,7 +95,8 @@ class Packed:
     frames: Tensor
     """[clips, T, FRAME] float32."""
     lengths: Tensor
-    length_ds: Tensor
+    places: tuple[Tensor, Tensor]
+    """Row and tenths [clips, places]."""
     rows: list[Row]
 
 
@@ -119,7 +132,7 @@ def pack(found: Sequence[Line]) -> Packed:
     source = []
     for n, clip in enumerate(all_clips):
         frames[n, : clip.frames.shape[0]] = clip.frames
-        source += [(n, k) for k in range(clip.frames.shape[0] + 2)]
+        source += [(n, k) for k in range(clip.places.row.size)]
     return Packed(
         ids=torch.from_numpy(ids),
         soft=torch.from_numpy(soft),
@@ -130,6 +143,17 @@ def pack(found: Sequence[Line]) -> Packed:
         target=torch.tensor(target, dtype=torch.int64),
         frames=torch.from_numpy(frames),
         lengths=torch.tensor([clip.frames.shape[0] for clip in all_clips] or [1]),
-        length_ds=torch.tensor([round(clip.facts.length_s * 10) for clip in all_clips] or [10]),
+        places=stacked(all_clips),
         rows=[one.row for one in found if one.row],
     )
+
+
+def stacked(clips: Sequence[Clip]) -> tuple[Tensor, Tensor]:
+    """Return row and tenths [clips, places], the last place of each repeated."""
+    most = max((clip.places.row.size for clip in clips), default=1)
+    rows, tenths = (np.zeros((max(len(clips), 1), most), dtype=np.int64) for _ in range(2))
+    for n, clip in enumerate(clips):
+        beyond = (0, most - clip.places.row.size)
+        rows[n] = np.pad(clip.places.row, beyond, mode="edge")
+        tenths[n] = np.pad(clip.places.tenths, beyond, mode="edge")
+    return torch.from_numpy(rows), torch.from_numpy(tenths)

