@@ -41,6 +41,12 @@ _RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
             r"(?:pain|pressure|tightness) in (?:my|his|her|the) (?:chest|arm|jaw)",
             r"(?:heav\w*|weight|press\w*|squeez\w*|crush\w*|burn\w*|stabbing|sits?|sitting) (?:\w+ )*?"
             r"(?:on|in|across|around) (?:my|his|her|the) chest",
+            r"pains?|painful|chok(?:e|es|ing)|vomit\w*|throw(?:ing|s)? up|bleed\w*|swallow(?:ed|s)",
+            r"looks? (?:grey|gray|pale|blue|ill|unwell|awful)|clammy|twitch\w*",
+            r"(?:be|is) dead|(?:fell|fallen) (?:down|over|and)",
+            r"(?:gone|going|went) blue|chest burns|no point in (?:going on|living)",
+            r"no pulse|(?:not|isn'?t|n'?t) moving|(?:very|badly|terribly) wrong",
+            r"(?:hardly|barely|can'?t|cannot) (?:stand|walk|speak|move)",
             r"heart attack|stroke|emergency|ambulance|shocked (?:me|him|her)",
             r"(?:can'?t|cannot|can not|hard to|trouble|difficulty|not|isn'?t|stop(?:s|ped)?|barely|hardly) breath\w*",
             r"short(?:ness)? of breath|turning blue|palpitations|pounding|sweat\w*|numb(?:ness)?",
@@ -66,7 +72,7 @@ _RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
             rf"(?:should|can|may|could|must) {_ONE} (?:take|stop|skip|increase|reduce|double|halve)",
             r"what can i (?:take|do)",
             r"(?:ok|okay|safe|fine|alright) to (?:take|stop|skip|double|halve|mix|combine)|(?:stop|skip|forgot) taking",
-            r"helps? against|would .* help|slow my heart down",
+            r"potassium|magnesium|cardioversion|helps? against|would .* help|slow my heart down",
         ),
     ),
     (
@@ -84,6 +90,10 @@ _RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
             r"|smoke|work|lift|climb)",
             r"(?:at |my )?risks?(?: of .*)?|how (?:dangerous|serious|bad)",
             r"what(?:'s| is| was)? caus(?:es|ed|ing)|why (?:do|did|is|am|does|was) .*",
+            r"worr(?:y|ied|ies|ying|isome)|chances?|likel(?:y|ihood)|odds|probab\w*|predict\w*|forecast",
+            r"could (?:this|it|that|these) be|second opinion|healthy (?:one|heart|person)",
+            r"should (?:he|she|we) (?:see|go|worry)",
+            r"(?:am i|is (?:he|she)) (?:getting|doing|becoming)|other people|(?:for|at) (?:my|his|her) age",
             r"(?:heart|cardiac) (?:disease|condition|failure)|arter(?:y|ies)|blood clots?|angina|valves?",
         ),
     ),
@@ -91,8 +101,9 @@ _RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
         STEERING,
         (
             r"(?:ignore|forget|disregard) (?:all|any|every\w*|the|your|previous|what)\b.*|from now on|always answer",
+            r"the (?:correct|right|only) answer",
             r"you are (?:now|a)|pretend|role ?play|play a game|dan mode|repeat after|translate|multiply",
-            r"(?:answer|reply|respond) (?:with|only|exactly|to everything)|you answer",
+            r"(?:answer|reply|respond) (?:with|only|exactly|to everything|yes|no)|you answer",
             r"(?:must|should|have to|need to) (?:always )?(?:answer|say|tell|state|confirm|claim|write)|tell me that",
             r"say (?:that|exactly|the following)|say \W.*|(?:system )?prompt|instructions?",
             r"(?:system|assistant|user): .*",
@@ -104,11 +115,34 @@ _RULES: tuple[tuple[str, tuple[str, ...]], ...] = (
 )
 _SYNTAX = re.compile(r"<\||\|>|\{\s*[\"\w]|/etc/|';|--\s*$|^\s*(?:A|Q|SYSTEM):|(?:%[a-z]){2}")
 """Nothing that belongs into a question."""
+_ORDER = re.compile(
+    r"\W*(?:please )?(?:act|send|order|buy|e-?mail|upload|share|sign|book|schedule|remind|play|open|restart|reset"
+    r"|update|install|execute|select|write|repeat|disregard|ignore|pretend|forget|remove|delete|erase|add"
+    r"|mute|silence|output)\b",
+    re.IGNORECASE,
+)
+"""What somebody wants done, not known."""
+_STATEMENT = re.compile(
+    r"\W*(?:(?:i|he|she|we|they|something|somebody|someone|mum|mom|dad|grandma|grandpa)(?:'\w+)?|(?:my|his|her) \S+)"
+    r" (?:\w+ )?(?:am|is|are|has|have|feels?|keeps?|can'?t|cannot|won'?t|isn'?t|aren'?t|doesn'?t|don'?t)\b",
+    re.IGNORECASE,
+)
+_ASKS = re.compile(
+    r"\?|\b(?:what|when|how|which|who|whose|where|why|whether|if|any|show|list|count|give|tell|find|compar\w*|explain"
+    r"|describe|mark|plot|number|summar\w*|know|see|ask\w*|want|like|need|look|wonder\w*|interested|curious"
+    r"|(?:did|do|does|was|were|is|are|has|have|had) (?:i|he|she|we|they|it|there|my|his|her|the)|please)\b",
+    re.IGNORECASE,
+)
+"""Somebody who tells how they are and asks nothing is answered as one who needs help, not with a figure."""
 
 
 def fixed_answer(question: str) -> str | None:
     """Return the fixed answer a question gets, the most urgent one first; None if it may be planned."""
     for answer, patterns in _RULES:
+        if answer != EMERGENCY and _ORDER.match(question):
+            return STEERING
         if re.search(rf"(?<!\w)(?:{'|'.join(patterns)})(?!\w)", question, re.IGNORECASE):
             return answer
-    return STEERING if _SYNTAX.search(question) else None
+    if _SYNTAX.search(question):
+        return STEERING
+    return EMERGENCY if _STATEMENT.match(question) and not _ASKS.search(question) else None
