@@ -65,7 +65,7 @@ def ask(
             _write(_answers(asker, items, since), question)
             return
         shown = _Shown(quiet=as_json)
-        answer = asker.ask({**items[0], "since": since, "context": context, "caller": "cli"}, shown.say)
+        answer = asker.ask({**items[0], "since": since, "context": context, "caller": _caller()}, shown.say)
     _remember(state, answer)
     if as_json:
         print_json(answer)
@@ -211,16 +211,23 @@ def _remember(state: Path, answer: dict[str, Any]) -> None:
             json.dump(answer["plan"], file)
 
 
+def _caller() -> str:
+    """Every command has its own place in the line."""
+    return f"cli {os.getpid()}"
+
+
 def _answers(asker: Asker, items: list[dict[str, Any]], since: str | None) -> list[dict[str, Any]]:
+    from edge.assistant.ask import Answer
+
     found: list[dict[str, Any]] = []
     for item in items:
         context = found[-1].get("plan") if item.get("follow") and found else None
         request = {name: item.get(name) for name in ("question", "wearer", "now")}
         try:
-            asked = {**request, "since": since, "context": context, "caller": "cli"}
+            asked = {**request, "since": since, "context": context, "caller": _caller()}
             found.append(asker.ask(asked, lambda _: None))
         except BadInputError as error:
-            found.append({"question": item["question"], "answer": None, "error": str(error), "citations": []})
+            found.append({**Answer(item["question"], "").as_json(), "answer": None, "error": str(error)})
     return found
 
 
