@@ -1,4 +1,4 @@
-"""How spans are written and read, what is read of a long recording, and how model and engine are laid side by side."""
+"""How spans are written, what is read of a long recording, and how model and engine are laid side by side."""
 
 from __future__ import annotations
 
@@ -11,25 +11,55 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.assistant.engine import beat_spans
+from edge.assistant.pointing import point
 from edge.assistant.reports import REPORT_GRAMMAR, read_report
 from edge.assistant.scan import beside, plan_clips, scan, similar_hops
-from edge.assistant.wording import SPANS_GRAMMAR, merge, read_spans, told, write_spans
+from edge.assistant.wording import Span, merge, told, write_spans
 from edge.rhythm.events import Beat
 
-tenths = st.integers(0, 599).map(lambda n: n / 10)
-spans = st.lists(st.tuples(tenths, tenths).map(sorted).filter(lambda s: s[0] < s[1]).map(tuple), max_size=6).map(merge)
+
+class Writer:
+    """Stands for a model that has made up its mind: wants to write `text`, else the first token that is allowed."""
+
+    def __init__(self, text: str = "", choices: list[int] | None = None) -> None:
+        self.text, self.choices, self.said = text, choices or [], ""
+
+    def again(self) -> None:
+        self.said = ""
+
+    def tokens(self, text: str) -> list[int]:
+        return [0, *map(ord, text[5:])] if text.startswith(" none") else list(map(ord, text))
+
+    def say(self, tokens: list[int]) -> None:
+        self.said += "".join(" none" if token == 0 else chr(token) for token in tokens)
+
+    def likeliest(self, among: list[int]) -> int:
+        if self.choices:
+            return among[self.choices.pop() % len(among)]
+        rest = self.text.removeprefix(self.said.removeprefix("Q"))
+        return next(
+            (token for token in among if rest.startswith(" none" if token == 0 else chr(token)) and rest), among[0]
+        )
 
 
-@given(spans)
-def test_spans_are_read_as_written(found: list[tuple[float, float]]) -> None:
-    assert read_spans(write_spans(found) + "\n", 60.0) == found
+places = st.lists(st.integers(0, 600), min_size=2, max_size=40, unique=True).map(sorted)
 
 
-def test_spans_are_cut_to_the_clip_and_ordered() -> None:
-    assert read_spans(" 5.0-6.0 1.0-2.5 2.0-3.0\n", 5.5) == [(1.0, 3.0), (5.0, 5.5)]
-    assert read_spans(" 7.0-3.0\n", 10.0) == []
-    assert read_spans(" 1.0-2.0 3.", 10.0) is None
-    assert read_spans("yes", 10.0) is None
+@given(places, st.data())
+def test_a_model_that_wants_to_say_something_true_says_it(times: list[int], data: st.DataObject) -> None:
+    chosen = data.draw(st.lists(st.sampled_from(times), unique=True).map(sorted))
+    wanted = [(a / 10, b / 10) for a, b in zip(chosen[::2], chosen[1::2], strict=False)]
+    writer = Writer(write_spans(wanted) + "\n")
+    assert point(writer, "Q", times) == wanted  # type: ignore[arg-type]
+    assert writer.said == "Q" + write_spans(wanted) + "\n"
+
+
+@given(places, st.lists(st.integers(0, 99), max_size=400))
+def test_whatever_a_model_wants_its_spans_are_ordered_and_on_places(times: list[int], choices: list[int]) -> None:
+    found: list[Span] = point(Writer(choices=choices), "Q", times)  # type: ignore[arg-type]
+    edges = [edge for span in found for edge in span]
+    assert edges == sorted(set(edges))
+    assert set(edges) <= {time / 10 for time in times}
 
 
 def test_answers_are_told_in_the_papers_words() -> None:
@@ -38,9 +68,8 @@ def test_answers_are_told_in_the_papers_words() -> None:
     assert told(None, "LBBB") == "No Left bundle branch block beat Found"
 
 
-@pytest.mark.parametrize("grammar", [SPANS_GRAMMAR, REPORT_GRAMMAR])
-def test_grammars_are_taken_by_llama_cpp(grammar: str) -> None:
-    assert llama_cpp.LlamaGrammar.from_string(grammar, verbose=False) is not None
+def test_the_grammar_of_reports_is_taken_by_llama_cpp() -> None:
+    assert llama_cpp.LlamaGrammar.from_string(REPORT_GRAMMAR, verbose=False) is not None
 
 
 def test_a_report_is_read() -> None:

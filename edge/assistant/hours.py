@@ -24,9 +24,8 @@ def scan_record(looker: Looker, signal: Record, label: str) -> Scan:
         first, last = round(start_s * signal.fs_hz), round(end_s * signal.fs_hz)
         clip = Clip.of_samples(signal.samples[:, first:last], signal.uv_per_lsb, signal.fs_hz)
         if np.isnan(clip.ecg).all():
-            return []
-        spans = looker.spans(clip, label)
-        return None if spans is None else [(round(start_s + a, 1), round(start_s + b, 1)) for a, b in spans]
+            return None
+        return [(round(start_s + a, 1), round(start_s + b, 1)) for a, b in looker.spans(clip, label)]
 
     return scan(signal.duration_s, engine_spans(analysis, label), embeddings, read)
 

@@ -75,13 +75,28 @@ class Injection:
         stream.close()
         return self._text(written)
 
+    def again(self) -> None:
+        """Forget everything but the prefix."""
+        self._cut(len(self._prefix))
+
+    def say(self, tokens: Sequence[int]) -> None:
+        """Read tokens after what stands there."""
+        if tokens:
+            self._llama.eval(list(tokens))
+
+    def likeliest(self, among: Sequence[int]) -> int:
+        """Return which of some tokens the model would write next."""
+        return among[int(self._last()[list(among)].argmax())]
+
     def logits(self, text: str) -> NDArray[np.float32]:
         """Return the logits after the prefix and `text`."""
-        self._cut(len(self._prefix))
-        if text:
-            self._llama.eval(self.tokens(text))
+        self.again()
+        self.say(self.tokens(text) if text else [])
+        return self._last().copy()
+
+    def _last(self) -> NDArray[np.float32]:
         pointer = self._module.llama_get_logits_ith(self._llama.ctx, -1)
-        return np.ctypeslib.as_array(pointer, shape=(self._llama.n_vocab(),)).copy()
+        return np.ctypeslib.as_array(pointer, shape=(self._llama.n_vocab(),))
 
     def tokens(self, text: str) -> list[int]:
         """Return the token ids of a text; what looks like a control token stays text."""

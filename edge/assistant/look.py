@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from edge.assistant.injection import Injection, Part
 from edge.assistant.model import LanguageModel, find_model
+from edge.assistant.pointing import point
 from edge.assistant.prompts import heads, question_text
 from edge.assistant.reports import REPORT_GRAMMAR
-from edge.assistant.soft import CARD, MAX_S, MIN_S, Projector, ProjectorCard, frames
-from edge.assistant.wording import NAMES, SPANS_GRAMMAR, Span, read_spans
+from edge.assistant.soft import CARD, MAX_S, MIN_S, Projector, ProjectorCard, frames, places
+from edge.assistant.wording import NAMES, Span
 from edge.chunk import MISSING
 from edge.encoder.contract import MODEL_FS_HZ
 from edge.encoder.session import Encoder
@@ -33,7 +34,6 @@ LABEL_OF = {
     "unreadable": "noise",
 }
 """What may be asked for, rule names of events included → label."""
-SPAN_TOKENS = 360
 TEXT_TOKENS = 80
 ROOM = 420
 """Tokens kept free behind the ECGs for question and answer."""
@@ -107,15 +107,13 @@ class Looker:
             parts += [head, one]
         self.injection.read(parts, ROOM)
 
-    def find(self, clip: Clip, label: str, question: str = "", soft: NDArray[np.float32] | None = None) -> str:
-        """Return what the model writes when asked where `label` is; under a grammar of spans."""
-        self.show([clip], None if soft is None else [soft])
+    def spans(self, clip: Clip, label: str, question: str = "", soft: NDArray[np.float32] | None = None) -> list[Span]:
+        """Return where `label` is in seconds of the clip, in order; `soft` replaces its soft tokens (controls)."""
+        found = frames(self.encoder, clip.ecg)
+        self.show([clip], [self.projector(found, clip.length_s) if soft is None else soft])
         asked = question or f"Where is the {NAMES[label]} in this ECG?"
-        return self.injection.answer(question_text(asked), SPANS_GRAMMAR, SPAN_TOKENS)
-
-    def spans(self, clip: Clip, label: str, question: str = "") -> list[Span] | None:
-        """Return where `label` is in seconds of the clip; None if the answer ran out of tokens."""
-        return read_spans(self.find(clip, label, question), clip.length_s)
+        tenths = places(found, clip.length_s).tenths.tolist()
+        return point(self.injection, question_text(" ".join(asked.split())), tenths)
 
     def report(self, clip: Clip) -> str:
         """Return a report under the grammar of reports."""
@@ -131,7 +129,7 @@ class Looker:
         self, signal_mv: NDArray[np.floating], fs_hz: float, leads: Sequence[str], label: str
     ) -> list[tuple[float, float]]:
         """Return the spans of a label in a signal [leads, n] of at most 60 s; `leads` present are used alike."""
-        return self.spans(_cut(signal_mv, fs_hz), label_of(label)) or []
+        return self.spans(_cut(signal_mv, fs_hz), label_of(label))
 
     def describe(self, signal_mv: NDArray[np.floating], fs_hz: float, leads: Sequence[str]) -> str:
         """Return a report of a signal [leads, n] of at most 60 s."""

@@ -26,7 +26,7 @@ MIN_SIMILAR = 0.85
 """Cosine similarity (of embeddings less their mean) of a window worth a look."""
 
 Read = Callable[[float, float], list[Span] | None]
-"""`read(start_s, end_s)` returns the model's spans in seconds of the recording; None if it could not be read."""
+"""`read(start_s, end_s)` returns the model's spans in seconds of the recording; None where nothing was recorded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Scan:
     clips: tuple[Span, ...]
     """What the model has read."""
     unread: tuple[Span, ...]
-    """Clips it could not read."""
+    """Clips in which nothing was recorded."""
 
     @property
     def read_s(self) -> float:

@@ -1,8 +1,7 @@
-"""The words that question and answer share: names of labels and rhythms, and how spans are written and read."""
+"""The words that question and answer share: names of labels and rhythms, and how spans are written."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 
 Span = tuple[float, float]
@@ -46,29 +45,11 @@ RHYTHM_NAMES = {
 NONE = " none"
 
 MAX_SPANS = 40
-_TIME = r"(?:\d\d?\.\d)"
-_SPANS = re.compile(rf"(?: {_TIME}-{_TIME})+")
 
 
 def write_spans(spans: Sequence[Span]) -> str:
     """Return spans as the model writes them: ` 1.3-2.9 5.0-6.2`, ` none` without any."""
     return "".join(f" {start:.1f}-{end:.1f}" for start, end in spans) or NONE
-
-
-def read_spans(text: str, length_s: float) -> list[Span] | None:
-    """Return the spans of what the model wrote, ordered, merged and cut to the clip; None if it is no answer."""
-    text = text.rstrip("\n")
-    if text == NONE:
-        return []
-    if not _SPANS.fullmatch(text):
-        return None
-    found = []
-    for one in text.split():
-        start, end = (float(x) for x in one.split("-"))
-        start, end = min(start, length_s), min(end, length_s)
-        if start < end:
-            found.append((round(start, 1), round(end, 1)))
-    return merge(found)
 
 
 def merge(spans: Sequence[Span]) -> list[Span]:
@@ -87,9 +68,3 @@ def told(spans: Sequence[Span] | None, label: str) -> str:
     if not spans:
         return f"No {NAMES[label][0].upper()}{NAMES[label][1:]} Found"
     return "Duration: " + ", ".join(f"{start:.1f}s-{end:.1f}s" for start, end in spans)
-
-
-SPANS_GRAMMAR = (
-    f'root ::= ("{NONE}" | span{{1,{MAX_SPANS}}}) "\\n"\nspan ::= " " time "-" time\ntime ::= [0-9] [0-9]? "." [0-9]\n'
-)
-"""GBNF of a localisation: what cannot be parsed cannot be written."""

@@ -25,7 +25,7 @@ from edge.assistant.hours import scan_record
 from edge.assistant.look import Clip, Looker, open_looker
 from edge.assistant.reports import read_report
 from edge.assistant.soft import LABELS, frames
-from edge.assistant.wording import Span, merge, read_spans
+from edge.assistant.wording import Span, merge
 from edge.encoder.contract import MODEL_FS_HZ
 from edge.sources.record import read_record
 from export.assistant import tasks
@@ -46,7 +46,6 @@ WAYS = ("soft tokens", "one lead", "heads alone", "zeroed", "shuffled", "whole c
 def localise(looker: Looker, questions: Sequence[dict[str, Any]], ways: Sequence[str]) -> dict[str, Any]:
     """Answer every question in several ways; return mean IoU by way, label, part and length."""
     scores: dict[str, list[tuple[str, bool, float, float]]] = defaultdict(list)
-    unreadable = dict.fromkeys(ways, 0)
     took: list[float] = []
     for one in questions:
         samples, uv_per_lsb, fs_hz = _digital(one["db"], one["record"])
@@ -58,13 +57,10 @@ def localise(looker: Looker, questions: Sequence[dict[str, Any]], ways: Sequence
             spans = _answer(looker, clip, one, way)
             if way == "soft tokens":
                 took.append(time.perf_counter() - began)
-            unreadable[way] += spans is None
-            score = 0.0 if spans is None else iou(one["spans"], spans)
-            scores[way].append((one["label"], bool(one["spans"]), clip.length_s, score))
+            scores[way].append((one["label"], bool(one["spans"]), clip.length_s, iou(one["spans"], spans)))
     told = {way: _means(found) for way, found in scores.items()}
     return {
         "questions": len(questions),
-        "unparseable": unreadable,
         "seconds_per_clip": {
             "median": round(float(np.median(took)), 2),
             "p95": round(float(np.quantile(took, 0.95)), 2),
@@ -75,7 +71,7 @@ def localise(looker: Looker, questions: Sequence[dict[str, Any]], ways: Sequence
     }
 
 
-def _answer(looker: Looker, clip: Clip, one: dict[str, Any], way: str) -> list[Span] | None:
+def _answer(looker: Looker, clip: Clip, one: dict[str, Any], way: str) -> list[Span]:
     length_s = clip.length_s
     if way == "whole clip":
         return [(0.0, length_s)]
@@ -91,7 +87,7 @@ def _answer(looker: Looker, clip: Clip, one: dict[str, Any], way: str) -> list[S
         soft = looker.projector(np.ascontiguousarray(rng.permutation(found)), length_s)
     else:
         soft = looker.projector(found, length_s, blind=True)
-    return read_spans(looker.find(clip, one["label"], str(one["question"]), soft), length_s)
+    return looker.spans(clip, one["label"], str(one["question"]), soft)
 
 
 def head_spans(flags: np.ndarray, when: np.ndarray, label: str) -> list[Span]:

@@ -18,6 +18,11 @@ from edge.assistant.soft import CODES, FRAME, LABELS, WRITTEN
 from export.assistant.facts import BEAT_LABELS
 
 
+UNSAID = 0.5
+"""Share of clips whose hidden rows are left out in training: the language model is to heed what the heads say, which
+carries over to strangers, rather than recognise the people it learns from."""
+
+
 @dataclass(frozen=True, slots=True)
 class Shape:
     """What a projector is made of; `time` as in `edge.assistant.soft`."""
@@ -128,7 +133,10 @@ class Projector(nn.Module):
         h, said = self.read(frames, lengths)
         each = torch.cat([said.beat.unsqueeze(-1), said.kind, said.flags.flatten(2)], dim=-1)
         probability = _at(torch.sigmoid(each), row)
-        soft = self.leave(_at(h, row)) + self.tell(probability)
+        hidden = self.leave(_at(h, row))
+        if self.training:
+            hidden = hidden * (torch.rand(hidden.shape[0], 1, 1) >= UNSAID)
+        soft = hidden + self.tell(probability)
         if self.time is not None:
             soft = soft + self.time(tenths)
         last = (lengths + 1).unsqueeze(1)

@@ -153,6 +153,7 @@ class Trainer:
     def train(self, batch: Packed | tuple[Any, ...]) -> dict[str, float]:
         """Take one step; return its losses."""
         self.projector.train()
+        torch.manual_seed(self.settings.seed * 1_000_003 + 100_000 * self.stage + self.step)
         self._rates()
         each = self.align_losses(batch) if isinstance(batch, tuple) else self.losses(batch)
         total = each["align"] * (1.0 if isinstance(batch, tuple) else self.settings.align_weight) + each["answer"]
