@@ -137,6 +137,17 @@ def test_a_chunk_that_was_refused_is_offered_again_and_never_dropped(disk: Disk)
     assert numbers(disk.taken[1]) == [16, 17, 18, 19]
 
 
+def test_what_is_not_kept_at_the_end_is_counted(disk: Disk) -> None:
+    out = outlet(disk)
+    disk.takes = False
+    for number in range(4):
+        out.put(piece(number))
+    assert out.give_up() == 4 * N / FS_HZ
+    assert (out.counters["dropped"], out.counters["dropped_samples"]) == (4, 4 * N)
+    assert out.idle
+    assert out.give_up() == 0
+
+
 def test_every_commit_is_counted_by_how_long_it_took(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
     now_s = [100.0]
     monkeypatch.setattr("edge.sources.ble.outlet.time.perf_counter", lambda: now_s[0])

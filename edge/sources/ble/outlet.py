@@ -85,6 +85,15 @@ class Outlet:
             self.counters["dropped"] += 1
             self.counters["dropped_samples"] += oldest.n
 
+    def give_up(self) -> float:
+        """Drop everything that waits, counted: the gateway stops. Return the seconds of signal."""
+        n = self._waiting_samples + (0 if self._next is None else self._next[1])
+        self.counters["dropped"] += len(self._waiting) + (self._next is not None)
+        self.counters["dropped_samples"] += n
+        self._waiting.clear()
+        self._waiting_samples, self._next = 0, None
+        return n / self.anchor.stream.fs_hz
+
     def pump(self) -> None:
         """Hand over the next chunk unless one is on its way or none is taken."""
         if self._on_its_way:

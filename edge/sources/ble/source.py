@@ -76,6 +76,10 @@ class BleSource:
             for session in sessions:
                 session.outlet.pump()
             await asyncio.sleep(0.02)
+        for session in sessions:
+            lost_s = session.outlet.give_up()
+            if lost_s:
+                log.warning("not kept before the end", device=session.stream.device, signal_s=round(lost_s, 1))
 
     def owns(self, wearer: str, device: str) -> bool:
         """Return whether a device is bound here."""
