@@ -80,46 +80,12 @@ FEATURES = (
 )
 WEIGHTS: tuple[tuple[float, ...], tuple[float, ...]] = (
     (
-        59.44,
-        -31.50,
-        -9.43,
-        6.42,
-        -0.48,
-        -0.52,
-        -33.25,
-        -4.06,
-        4.50,
-        -8.42,
-        -5.16,
-        0.39,
-        4.68,
-        -12.85,
-        -12.14,
-        -0.40,
-        -1.31,
-        2.34,
-        -6.36,
+        *(59.44, -31.50, -9.43, 6.42, -0.48, -0.52, -33.25, -4.06, 4.50, -8.42, -5.16),
+        *(0.39, 4.68, -12.85, -12.14, -0.40, -1.31, 2.34, -6.36),
     ),
     (
-        31.95,
-        -8.66,
-        -1.47,
-        -0.94,
-        0.64,
-        0.50,
-        -3.81,
-        0.78,
-        5.86,
-        -6.45,
-        -2.27,
-        2.81,
-        3.92,
-        -11.81,
-        -23.44,
-        0.64,
-        4.40,
-        2.69,
-        -4.89,
+        *(31.95, -8.66, -1.47, -0.94, 0.64, 0.50, -3.81, 0.78, 5.86, -6.45, -2.27),
+        *(2.81, 3.92, -11.81, -23.44, 0.64, 4.40, 2.69, -4.89),
     ),
 )
 """For S and for V against N. Written by hand from what `python -m export.encoder.wearer` prints."""
@@ -171,8 +137,8 @@ class Wearer(Part):
         """Take the next beat; return its class probabilities (N S V F Q), those of F and Q as they were.
 
         rr_s     since the beat before, None when the chain was broken
-        af       P(AF) of its second; None in AF, where nothing is weighed or learnt
-        quality  P(readable) of its second: what is not clear is neither weighed nor learnt from
+        af       P(AF) of its second; None in AF, where nothing is weighed and no complex learnt
+        quality  P(readable) of its second: what is not clear is neither weighed nor learnt from, its RR interval apart
         """
         classes, limits = peak.beat, self._limits
         if self._off:
