@@ -31,6 +31,7 @@ from edge.sources.record import read_record
 from export.assistant import tasks
 from export.assistant.corpus import superclasses
 from export.assistant.facts import Facts, facts_of
+from export.assistant.page import markdown
 from export.assistant.wording import SUPERCLASSES
 from export.datasets.folders import records_folder
 from export.datasets.reader import digital, load
@@ -38,6 +39,7 @@ from export.datasets.record import Record
 from export.datasets.splits import DS2
 from export.encoder.batch import crop_of
 from export.evaluate.localisation import iou, load_questions
+from export.evaluate.page import replace_section
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
 WAYS = ("soft tokens", "one lead", "heads alone", "zeroed", "shuffled", "whole clip", "nothing")
@@ -264,6 +266,22 @@ def hours(looker: Looker, labels: Sequence[str], records: Sequence[str] = DS2) -
     return told
 
 
+def write_metrics(card: Path, found: dict[str, Any]) -> None:
+    """Write the figures that belong to weights into their card."""
+    facts = json.loads(card.read_text(encoding="utf-8"))
+    told = {}
+    if "localisation" in found:
+        iou_of = found["localisation"]["iou"]
+        told["localisation IoU, all / positives"] = {
+            way: {label: [one["all"], one["positives"]] for label, one in means.items() if label != "by length"}
+            for way, means in iou_of.items()
+        }
+    if "comparisons" in found:
+        told["comparisons"] = found["comparisons"]
+    facts["metrics"] = told
+    card.write_text(json.dumps(facts, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
 def main() -> None:
     """Evaluate what is asked for and write it into docs/assistant-model.json."""
     parser = argparse.ArgumentParser(prog="python -m export.assistant.evaluate", description=__doc__.split("\n")[0])
@@ -281,7 +299,8 @@ def main() -> None:
     found: dict[str, Any] = {"projector": looker.card.checkpoint, "encoder": looker.card.encoder}
     if given.questions:
         asked = sorted(load_questions(given.questions)[:: given.every], key=lambda one: one["record"])
-        found["localisation"] = localise(looker, asked, given.ways)
+        name = "localisation" if given.every == 1 else f"localisation, one question in {given.every}"
+        found[name] = localise(looker, asked, given.ways)
     if given.reports:
         found["reports"] = reports(looker, given.reports)
     if given.compare:
@@ -295,6 +314,8 @@ def main() -> None:
         if before.get("projector") != found["projector"]:
             before = {}
         path.write_text(json.dumps(before | found, indent=1) + "\n", encoding="utf-8")
+        replace_section(DOCS / "assistant.md", "looking", markdown(before | found))
+        write_metrics(looker.card.path, before | found)
 
 
 if __name__ == "__main__":

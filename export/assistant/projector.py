@@ -17,7 +17,6 @@ from torch.nn import functional
 from edge.assistant.soft import CODES, FRAME, LABELS, WRITTEN
 from export.assistant.facts import BEAT_LABELS
 
-
 UNSAID = 0.5
 """Share of clips whose hidden rows are left out in training: the language model is to heed what the heads say, which
 carries over to strangers, rather than recognise the people it learns from."""
