@@ -68,7 +68,7 @@ def mark_rows(base: Path) -> NDArray[np.float32]:
     reader = gguf.GGUFReader(base)
     table = next(tensor for tensor in reader.tensors if tensor.name == "token_embd.weight")
     rows = np.array(table.data)[marks(tokenize)]
-    return gguf.quants.dequantize(rows, table.tensor_type).astype(np.float32)
+    return np.asarray(gguf.quants.dequantize(rows, table.tensor_type), dtype=np.float32)
 
 
 def write_adapter(tensors: Mapping[str, NDArray[np.float32]], architecture: str, path: Path) -> None:
