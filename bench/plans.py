@@ -75,7 +75,7 @@ def score(data: dict[str, Any], plan: Plan) -> list[tuple[dict[str, Any], Steps,
 def by_words(_: str, marked: Marked, context: Steps) -> Steps:
     """Plan by the words alone."""
     reading = read(marked, context)
-    return () if reading.unsupported or reading.unknown_time else reading.steps
+    return () if reading.unsupported or reading.unknown_time or reading.condition else reading.steps
 
 
 def main() -> None:

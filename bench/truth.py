@@ -16,7 +16,14 @@ from edge.assistant.localtime import iso_utc, show_duration, zone
 DATA = Path(__file__).parent / "data"
 NS = 1_000_000_000
 FIXED = {"emergency": EMERGENCY, "medicine": MEDICINE, "diagnosis": DIAGNOSIS}
-REFUSALS = ("I did not understand", "I cannot tell anything about", "I cannot answer that", DIAGNOSIS, EMERGENCY)
+REFUSALS = (
+    "I did not understand",
+    "I cannot pick out",
+    "I cannot tell anything about",
+    "I cannot answer that",
+    DIAGNOSIS,
+    EMERGENCY,
+)
 
 
 def questions(name: str) -> list[dict[str, Any]]:

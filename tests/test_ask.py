@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from assistant_kit import QUESTIONS
 from numpy.typing import NDArray
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 from store_kit import AF_IDS, BERLIN, HOSTILE, NOW_NS, NS, VT_AT, berlin, build, utc_ns
 
 from edge.assistant.ask import NOT_A_DIAGNOSIS, NOT_UNDERSTOOD, Answer, Helpers, ask
@@ -141,6 +141,38 @@ def test_what_is_not_analysed_yet_is_said(tmp_path: Path) -> None:
     engine.dispose()
     assert late.endswith("1 h 30 min of the recording are not analysed yet.")
     assert "has not been analysed yet, so I cannot tell whether there were runs" in nothing
+
+
+def test_what_is_being_read_anew_is_said_not_to_be_analysed(tmp_path: Path) -> None:
+    """After other weights or rules: the trend is still there, the beats are not."""
+    from edge.store import tables
+    from edge.store.database import open_writable
+
+    engine = open_writable(build(tmp_path))
+    with engine.begin() as conn:
+        cursor = tables.cursor
+        ann = "select id from recording where wearer = 'ann'"
+        whole = conn.execute(cursor.select().where(text(f"recording_id in ({ann})"))).one()
+        read_to = whole.next_k - 1800  # an hour of hops
+        conn.execute(
+            cursor.update()
+            .where(cursor.c.recording_id == whole.recording_id)
+            .values(next_k=read_to, silent_until_k=whole.next_k)
+        )
+        late = ask(conn, "How many PVCs since midnight?", now_ns=NOW_NS, wearer="ann").answer
+        nothing = ask(conn, "Any runs in the last 30 minutes?", now_ns=NOW_NS, wearer="ann").answer
+    engine.dispose()
+    assert late.endswith("1 h of the recording are not analysed yet.")
+    assert "has not been analysed yet, so I cannot tell whether there were runs" in nothing
+
+
+@pytest.mark.parametrize(
+    "question", ["gaps longer than an hour today?", "Did the SVT last more than 2 minutes?", "pulse above 120 bpm?"]
+)
+def test_a_limit_is_not_dropped_in_silence(conn: Connection, question: str) -> None:
+    answer = ask(conn, question, now_ns=NOW_NS, wearer="ann")
+    assert answer.answer.startswith("I cannot pick out what keeps to a limit")
+    assert answer.results == []
 
 
 def test_an_hour_the_clocks_skipped_is_explained(conn: Connection) -> None:

@@ -348,11 +348,10 @@ def _slots_of_tool(result: Result, tz: ZoneInfo, slots: dict[str, str]) -> dict[
     if tool == "coverage":
         said = ""
         if "longest_hole" in facts:
-            pieces = "piece" if facts["holes"].value == 1 else "pieces"
-            said = (
-                f" {slots['missing']} are missing in {slots['holes']} {pieces}, the longest {slots['longest_hole']} "
-                f"from {slots['longest_hole_at']}."
+            longest = (
+                f" in {slots['holes']} pieces, the longest {slots['longest_hole']}" if facts["holes"].value > 1 else ""
             )
+            said = f" {slots['missing']} are missing{longest}, from {slots['longest_hole_at']}."
         return {"holes_said": said + (_UNANALYSED.format_map(slots) if _lags(result) else "")}
     if tool == "explain":
         return {"explanation": GLOSSARY[facts["term"].value]}

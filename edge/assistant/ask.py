@@ -315,6 +315,11 @@ def _refusal(reading: Reading) -> str | None:
             f"I cannot tell anything about {reading.unsupported}: this gateway does not measure it. It reads beats, "
             "rhythm, heart rate and signal quality from the ECG."
         )
+    if reading.condition is not None:
+        return (
+            f"I cannot pick out what keeps to a limit ({reading.condition!r}). I can list events with their lengths, "
+            "name the longest, or give the highest and lowest heart rate."
+        )
     if reading.unknown_time is not None:
         return (
             f"I did not understand the time in this question ({reading.unknown_time!r}). I know times such as: last "

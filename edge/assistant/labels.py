@@ -99,7 +99,7 @@ LABEL_WORDS: tuple[tuple[str, str], ...] = (
     ("trigeminy", r"trigemin\w*"),
     (
         "run",
-        r"(?:(?<=longest )|(?<=last )|(?<=first )|(?<=any ))run(?! of)|runs(?! of)|nsvt|salvos?"
+        r"(?:(?<=longest )|(?<=last )|(?<=first )|(?<=any )|(?<= a ))run(?! of)|runs(?! of)|nsvt|salvos?"
         r"|runs? of (?:\w+ )?(?:ectop\w*|pvcs?|beats)",
     ),
     (

@@ -26,7 +26,7 @@ _EDGES = (
         r"(?:very )?first|earliest|(?:when|what time) did .*(?:start|begin|set in)|(?:when"
         r"|what time) .* (?:start|beg[ia]n)",
     ),
-    ("last", r"last|latest|(?:most|my most) recent|newest"),
+    ("last", r"last(?! (?:longer|shorter|more|less|for|at least|over|under)\b)|latest|(?:most|my most) recent|newest"),
 )
 _SHOW = r"show|see|display|draw|print|plot|picture|look at|view|pull up|bring up"
 _TRACE = r"strips?|ecgs?|traces?|tracings?|waveforms?|signal"
@@ -141,12 +141,18 @@ _UNSUPPORTED = (
 _UNKNOWN_TIME = (
     r"ago|since|until|till|tomorrow|fortnight|during|while|before|after|between|yesterday|tonight|midnight"
     r"|(?:in|last|this|next|past) (?:spring|summer|autumn|fall|winter|year|decade)|years?|next \w+"
-    r"|(?:last|past|this|next|previous|every|each) (?:few |\d+ )?(?:minutes?|weeks?|months?|nights?"
-    r"|mornings?|evenings?|afternoons?)"
+    r"|(?:last|past|this|next|previous|every|each) (?:few |couple of |\d+ |two |three |four |five |six |seven )?"
+    r"(?:minutes?|weeks?|months?|nights?|mornings?|evenings?|afternoons?)"
     r"|(?:last|past|next|previous) (?:few |\d+ )?(?:hours?|days?)"
     r"|january|february|april|june|july|august|september|october|november|december|\d{4}-\d\d-\d\d"
     r"|\d{1,2}[:.]\d\d|\d{1,2} ?[ap]\.?m\b|(?:mon|tues|wednes|thurs|fri|satur|sun)days?|asleep"
     r"|when i (?!wa?s? ?wear|last|go|get|have|had|push|press)"
+)
+_CONDITION = (
+    r"(?:longer|shorter|more|less|fewer|faster|slower|higher|lower|greater|(?:lasting|lasted|last) (?:over|under)"
+    r"|above|below|exceed(?:s|ed|ing)?|at least|at most|no more)(?: than)? "
+    r"(?:an? |one |two |three |half an? |\d+(?:[.,]\d+)? ?)"
+    r"(?:hours?|minutes?|mins?|seconds?|s|ms|bpm|beats?(?: per minute)?|percent|%)"
 )
 _FOLLOWS = (
     r"\W*(?:and|what about|how about|same|only|also|but|or|that|is that|was that|show (?:me )?(?:that|it)|as a|then)\b"
@@ -181,6 +187,8 @@ class Reading:
     """Something this gateway does not measure."""
     unknown_time: str | None = None
     """Words about time that `period` cannot resolve."""
+    condition: str | None = None
+    """A limit that what is asked for must keep to, which no tool knows."""
 
 
 def read(marked: Marked, context: Steps = ()) -> Reading:
@@ -196,6 +204,9 @@ def read(marked: Marked, context: Steps = ()) -> Reading:
     unknown = _search(_UNKNOWN_TIME, re.sub(r"difference between", " ", without))
     if unsupported and not explains:
         return Reading((), unsupported, unknown)
+    condition = _search(_CONDITION, without)
+    if condition:
+        return Reading((), None, None, condition)
     compared = _compared(text, marked, context)
     if compared:
         return Reading(compared, None, unknown)

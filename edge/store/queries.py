@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, Connection, RowMapping, Select, func, select
 
 from edge.chunk import utc_rate_hz
+from edge.encoder.contract import HOP_S
 from edge.errors import BadInputError
 from edge.store import tables
 from edge.store.beats import BEAT_DTYPE, unpack_beats
@@ -382,18 +383,34 @@ def coverage(conn: Connection, wearer: str, start_ns: int, end_ns: int) -> Cover
 
     Recorded time is exact (samples less decided holes). Analysed and readable time come from the trend minutes; a
     minute that the period cuts counts in proportion, and where two devices recorded at once the minute with more
-    readable time counts.
+    readable time counts. What other weights or rules have not come to yet in reading a recording anew is not analysed:
+    its trend is still that of the reading before, its beats and findings are not all there.
     """
     recorded_s = sum(b - a for a, b in recorded_spans(conn, wearer, start_ns, end_ns)) / NS
     best: dict[int, tuple[float, float]] = {}
+    anew = _read_anew_until(conn, wearer)
     for row in trends(conn, wearer, start_ns, end_ns):
-        share = overlap_share(row["utc_ns"], start_ns, end_ns)
+        share = overlap_share(row["utc_ns"], start_ns, min(end_ns, anew.get(row["recording_id"], end_ns)))
         slot = round(row["utc_ns"] / MINUTE_NS)
         candidate = (row["readable_s"] * share, row["recorded_s"] * share)
         best[slot] = max(best.get(slot, (0.0, 0.0)), candidate)
     analysed_s = min(sum(recorded for _, recorded in best.values()), recorded_s)
     readable_s = min(sum(readable for readable, _ in best.values()), analysed_s)
     return Coverage(max(end_ns - start_ns, 0) / NS, recorded_s, analysed_s, readable_s)
+
+
+def _read_anew_until(conn: Connection, wearer: str) -> dict[int, int]:
+    """Return up to when those recordings were read anew that are not done, ns UTC by recording."""
+    table = tables.cursor
+    query = select(table.c.recording_id, table.c.next_k).where(table.c.next_k < table.c.silent_until_k)
+    hops = {int(row.recording_id): int(row.next_k) for row in conn.execute(query)}
+    if not hops:
+        return {}
+    return {
+        recording.id: recording.to_utc_ns(round(hops[recording.id] * HOP_S * recording.fs_hz))
+        for recording in recordings(conn, wearer)
+        if recording.id in hops
+    }
 
 
 def overlap_share(minute_ns: int, start_ns: int, end_ns: int) -> float:
