@@ -162,7 +162,7 @@ def tuned_model(path: Path | None = None) -> Path:
 def open_eyes(model: LanguageModel, encoder: Encoder | None = None) -> Looker | None:
     """Return the model that looks; None where no projector is shipped, or none that fits encoder and model."""
     card = shipped()
-    if card is None:
+    if card is None or card.checkpoint not in model.name:
         return None
     from edge.encoder.card import Card
 

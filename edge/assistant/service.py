@@ -336,22 +336,16 @@ def answer_request(conn: Connection, request: Said, helpers: Helpers, say: Calla
 
 def load_helpers(state: Path) -> Helpers:
     """Load the language model that the configuration names, and what lets it look at signal, if that is there."""
-    settings = load(state).assistant
-    model = LanguageModel(
-        settings.model, threads=settings.threads, n_ctx=settings.n_ctx, gpu_layers=settings.gpu_layers
-    )
-    return Helpers(writer=Careful(model), eyes=open_eyes(model))
-
-
-def open_eyes(model: LanguageModel) -> Any:
-    """Return what lets the model look at signal; None where no projector for it is installed."""
     from edge.assistant import look
 
+    settings = load(state).assistant
     try:
-        return look.open_eyes(model)
+        path: Path | None = look.tuned_model(settings.model)
     except AnyecgError as error:
         log.warning("the model cannot look at signal", error=str(error))
-        return None
+        path = settings.model
+    model = LanguageModel(path, threads=settings.threads, n_ctx=settings.n_ctx, gpu_layers=settings.gpu_layers)
+    return Helpers(writer=Careful(model), eyes=look.open_eyes(model))
 
 
 def _step_back() -> None:
