@@ -334,3 +334,26 @@ def test_the_sender_on_that_page_works() -> None:
         assert scope["held"] == {}
         kept = there.kept[scope["boot"]]
         assert [kept[seq].samples[0, 0] for seq in range(5)] == [0, 1, 2, 3, 4]
+
+
+def test_an_hour_without_a_broker_is_no_reason_to_send_everything_again_and_again() -> None:
+    """Each wait begins with the last attempt: what was missed while there was no broker is not made up for."""
+    clock = ManualClock()
+    stream = Run("anna", "patch", ("II",), 250.0, (1.0,), utc_ns=clock.utc_ns())
+    with mosquitto() as broker, Sender(Mqtt(url=broker.url), stream, clock=clock) as sender:
+        assert sender._link.wait_connected(10)
+        broker.kill()
+        for start in range(0, 5000, 250):
+            sender.send(start, np.arange(250, dtype=np.int32)[None])
+        clock.advance(3600)
+        broker.start()
+        deadline_s = time.monotonic() + 20
+        while sender.snapshot()["transmitted"] < 20:
+            assert time.monotonic() < deadline_s
+            time.sleep(0.05)
+        time.sleep(1.5)
+        assert sender.snapshot()["transmitted"] == 20
+        clock.advance(6)  # and the first wait is the short one
+        while sender.snapshot()["transmitted"] < 40:
+            assert time.monotonic() < deadline_s
+            time.sleep(0.05)
