@@ -176,10 +176,19 @@ def test_a_question_is_answered_and_its_citation_opens_the_event(scene: Scene) -
     with reader(scene.state).connect() as conn:
         (kept,) = questions.recent(conn, 10)
     assert (kept["question"], kept["answer"]["answer"]) == ("List all events of the last hour", answer)
+    page.type("and the last one?")  # goes on from the answer before
+    page.key("Enter")
+    page.until("document.querySelectorAll('.qa').length === 2 && !document.querySelector('.stage')", 90)
+    then = page.eval("document.querySelector('.qa .a').textContent")
+    with reader(scene.state).connect() as conn:
+        kept, first = questions.recent(conn, 10)
+    assert (kept["answer"]["answer"], first["answer"]["answer"]) == (then, answer)
+    assert " the last " in f" {then[0].lower()}{then[1:]}"
+    cited = page.eval("document.querySelector('.qa [data-event]').getAttribute('data-event')")
     page.eval("location.hash = '#health'")
     page.until("!document.querySelector('.qa')")
     page.eval("location.hash = '#ask'")
-    page.until(f"document.querySelector('.qa .a')?.textContent === {json.dumps(answer)}")  # asked before
+    page.until(f"document.querySelector('.qa .a')?.textContent === {json.dumps(then)}")  # asked before
     page.click(".qa [data-event]")
     page.until(f"location.hash.endsWith('event/{cited}') && document.querySelector('#verdict')")
     assert page.eval("document.querySelector('.strip canvas').width") > 0
