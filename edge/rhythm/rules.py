@@ -44,18 +44,21 @@ class BeatLimits(Limits):
         "A beat is a peak of the R-peak score that reaches `on` and is the highest within `refractory_s`. A fainter "
         "one that still reaches `faint` is no beat, but proves that the signal was not silent: it restarts the clock "
         "of pauses and breaks the RR chain. A peak below `sure` whose steepest slope is less than `min_slope` of that "
-        "of the newest beats (10 s) in every lead is a P or T wave and counts as nothing, unless VT or VF is likely."
+        "of the newest beats (10 s) in every lead is a P or T wave and counts as nothing, unless VT or VF is likely. "
+        "The confidence told with a beat is R-peak score · P(class) with its log-odds divided by `temperature`; rules "
+        "compare the product itself."
     )
     source: ClassVar[str] = (
         "refractory: Pan & Tompkins 1985 (200 ms), rounded down to whole frames; scores: validation; slope: 40 of the "
         "127,277 annotated beats of the training and validation records of mitdb and svdb lie below 0.1, most of them "
-        "where the signal is lost"
+        "where the signal is lost; temperature: likelihood on validation (Guo et al. 2017)"
     )
     on: float = _limit(0.5, "", "R-peak score of a beat", 0.05, 1)
     faint: float = _limit(0.2, "", "R-peak score below which there is nothing", 0.01, 1)
     refractory_s: float = _limit(0.19, "s", "no second beat within", 0.06, 0.3)
     min_slope: float = _limit(0.1, "share", "of the newest beats' median slope: flatter is no QRS complex", 0, 1)
     sure: float = _limit(0.9, "", "R-peak score from which the slope is not asked", 0, 1)
+    temperature: float = _limit(0.81, "", "of the confidence told; 1: the product as it is", 0.3, 3)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,6 +33,9 @@ _LIKELY = 0.5
 """P(VT) + P(VF) from which a second without beats is no silence; P(AFIB) + P(AFL) from which a beat is not called S."""
 
 
+_LEAST = 1e-6
+
+
 class _Progress(Part):
     """Where the fold stands."""
 
@@ -63,6 +66,7 @@ class RhythmSession:
         self._step = step(fs_hz)
         self._fs_hz = fs_hz
         self._regular = rules.rhythm.regular
+        self._sharpen = 1 / rules.beat.temperature
         self._end_sample: int | None = None
         self._progress = _Progress()
         self._judge = SignalJudge(rules.signal)
@@ -277,7 +281,12 @@ class RhythmSession:
             self._rates.interval(position - rr_s * MODEL_FS_HZ, position, bpm)
         self._trends.beat(position, letter, rr_s, normal=not af and letter == before == "N")
         morphology = self._conduction.morphology(peak, kind not in (_N, _S))
-        return [Beat(self._sample(position), letter, confidence, morphology)]
+        return [Beat(self._sample(position), letter, self._told(confidence), morphology)]
+
+    def _told(self, confidence: float) -> float:
+        """Return the confidence as it is told: log-odds divided by the temperature."""
+        share = min(max(confidence, _LEAST), 1 - _LEAST)
+        return float(1 / (1 + ((1 - share) / share) ** self._sharpen))
 
     def _ventricular(self, second: Second) -> None:
         """Judge a second for VF and VT once the beats in it are (all but the newest) known."""
