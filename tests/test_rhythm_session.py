@@ -488,3 +488,16 @@ def test_finish_closes_everything_within_the_recording() -> None:
     assert max(f.end_sample for f in run.findings()) <= end
     assert run.spans[-1].end_sample == end
     assert all(f.rule in ("pause", "asystole") for f in run.findings())
+
+
+def test_a_temperature_changes_what_is_told_and_nothing_else() -> None:
+    script = everything()
+    plain = play(script, Rules().override({"beat": {"temperature": 1}}))
+    sharp = play(script, Rules().override({"beat": {"temperature": 0.5}}))
+    assert [(b.sample, b.type, b.morphology) for b in sharp.beats] == [
+        (b.sample, b.type, b.morphology) for b in plain.beats
+    ]
+    assert [f for _, f in sharp.told] == [f for _, f in plain.told]
+    for one, other in zip(plain.beats, sharp.beats, strict=True):
+        odds = one.confidence / (1 - one.confidence)
+        assert other.confidence == pytest.approx(odds**2 / (1 + odds**2), abs=1e-6)
