@@ -1,6 +1,6 @@
 """What knowing the wearer brings: beats with and without `rules.wearer`, on clean and on noisy records, and its cost.
 
-Validation decides whether it is switched on (`chosen`): it must find more V and S, and may cost nothing in noise.
+Validation decides whether it is switched on: it must find more V and S, and may cost nothing in noise.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from edge.encoder.session import Encoder
 from edge.rhythm.rules import Rules
 from edge.rhythm.session import RhythmSession
 from export.datasets.reader import digital, names
-from export.datasets.splits import PACED, Part
+from export.datasets.splits import Part
 from export.evaluate import beats as ec57
 from export.evaluate.beats import figures
 from export.evaluate.noise import noisy_counts
@@ -47,8 +47,8 @@ def _figures(encoder: Encoder, part: Part, *, on: bool) -> dict[str, Any]:
         found = beat_figures(encoder, db, part, leads, ec57.SKIP_S, chosen)
         gross = found["gross_without_232" if "gross_without_232" in found else "gross"]
         out[name] = {kind: gross[kind] for kind in _KINDS}
-    mitdb = [name for name in names("mitdb", part) if name not in PACED]
-    each = noisy_counts(encoder, 6, mitdb[::2], part=part, rules=chosen)
+    mitdb = names("mitdb", part)[:: 2 if part == "test" else 1]
+    each = noisy_counts(encoder, 6, mitdb, part=part, rules=chosen)
     total = sum((counts for counts, _ in each.values()), np.zeros((ec57.NONE + 1, ec57.NONE + 1), dtype=np.int64))
     out["mitdb 6 dB"] = {
         "qrs": figures(ec57.qrs(total)),
