@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import gateway_kit
 import pytest
 from gateway_kit import Daemon, Wearable, cut, wait_for
 from mosquitto_kit import mosquitto, needs_mosquitto
@@ -56,12 +55,10 @@ def scene(tmp_path_factory: pytest.TempPathFactory, ecg_data: Path) -> Iterator[
         with mosquitto() as broker, Daemon(state, broker.url) as daemon:
             daemon.start()
             daemon.wait_ready()
-            with page_process(state) as url, pytest.MonkeyPatch.context() as patch:
+            with page_process(state) as url:
                 browser.open(url)
-                patch.setattr(gateway_kit, "START_NS", time.time_ns())
-                wearable = Wearable(
-                    broker.url, cut(read_record(ecg_data / "mitdb/200"), 240, 580), speed=1, chunk_s=CHUNK_S
-                )
+                record = cut(read_record(ecg_data / "mitdb/200"), 240, 580)
+                wearable = Wearable(broker.url, record, speed=1, chunk_s=CHUNK_S, start_ns=time.time_ns())
                 wearable.start()
                 yield Scene(browser, url, state, wearable, daemon)
     finally:
