@@ -179,6 +179,7 @@ def test_typing_errors_are_corrected_where_they_matter(text: str, right: str) ->
         ("when was VT today? the last one please", [("last", "vt", "today")]),
         ("how long in AF yesterday, as a percentage", [("total_time", "af", "yesterday")]),
         ("last pause yesterday, when?", [("last", "pause", "yesterday")]),
+        ("when was the longest pause today and how long did it last?", [("longest", "pause", "today")]),
         ("How much AF yesterday, I mean pauses?", [("count", "pause", "yesterday")]),
         ("What is a couplet, and did I have any today?", [("explain", "", ""), ("count", "couplet", "today")]),
         ("when did the strap first come off last night", [("first", "lead_off", "last night")]),

@@ -26,7 +26,10 @@ _EDGES = (
         r"(?:very )?first|earliest|(?:when|what time) did .*(?:start|begin|set in)|(?:when"
         r"|what time) .* (?:start|beg[ia]n)",
     ),
-    ("last", r"last(?! (?:longer|shorter|more|less|for|at least|over|under)\b)|latest|(?:most|my most) recent|newest"),
+    (
+        "last",
+        r"(?<!it )(?<!that )(?<!they )last(?! (?:longer|shorter|more|less|for|at least|over|under)\b)|latest|(?:most|my most) recent|newest",
+    ),
 )
 _SHOW = r"show|see|display|draw|print|plot|picture|look at|view|pull up|bring up"
 _TRACE = r"strips?|ecgs?|traces?|tracings?|waveforms?|signal"
@@ -521,9 +524,8 @@ def _refines(clause: _Clause, last: _Clause) -> bool:
     if last.tool == "total_time" and re.fullmatch(r"(?:as|in) (?:an? )?(?:percent\w*|per cent|share|fraction)", words):
         last.args = [{"measure": "share"}]
         return True
-    if last.tool in ("first", "last", "longest") and re.fullmatch(
-        r"(?:at )?(?:when|what time)(?: was (?:it|that))?", words
-    ):
+    so = r"(?:(?:at )?(?:when|what time)(?: was (?:it|that))?|(?:for )?how long(?: was it| did (?:it|that) last)?)"
+    if last.tool in ("first", "last", "longest") and re.fullmatch(so, words):
         return True
     if last.tool == "heart_rate" and re.fullmatch(r"how (?:fast|slow|high|low|much)(?: (?:was|is) it)?", words):
         return True
