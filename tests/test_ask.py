@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, text
 from store_kit import AF_IDS, BERLIN, HOSTILE, NOW_NS, NS, VT_AT, berlin, build, utc_ns
 
+from edge.assistant import looking
 from edge.assistant.ask import NOT_A_DIAGNOSIS, NOT_UNDERSTOOD, Answer, Helpers, ask
 from edge.assistant.guard import EMERGENCY, STEERING
 from edge.assistant.model import LanguageModel, find_model
@@ -255,7 +256,7 @@ class Seer:
     def localize(
         self, signal_mv: NDArray[np.float32], fs_hz: float, leads: tuple[str, ...], label: str
     ) -> list[tuple[float, float]]:
-        assert signal_mv.shape[1] / fs_hz <= 60
+        assert 1 <= signal_mv.shape[1] / fs_hz <= 60
         return [(1.0, 2.0), (5.0, 4.0), (0.0, 1e6)]
 
     def describe(self, signal_mv: NDArray[np.float32], fs_hz: float, leads: tuple[str, ...]) -> str:
@@ -274,6 +275,13 @@ def test_what_the_model_sees_is_marked_and_shown_beside_the_engine(conn: Connect
     look = ask(conn, "Describe the last VT", now_ns=NOW_NS, wearer="ann", helpers=helpers)
     assert "reads: Sinus rhythm." in look.answer
     assert look.citations()[0] == {"event": look.results[0].citations[0]["event"]}
+
+
+def test_a_clip_too_short_to_be_read_is_left_out(conn: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(looking, "CLIP_S", 19.8)  # 20 s were recorded
+    helpers = Helpers(eyes=Seer())
+    answer = ask(conn, "Mark the VT from 6 to 7 this morning", now_ns=NOW_NS, wearer="ann", helpers=helpers)
+    assert facts(answer)["read"] == pytest.approx(19.8, abs=0.1)
 
 
 def test_since_cuts_the_period(conn: Connection) -> None:

@@ -25,6 +25,7 @@ from edge.store import queries, waveform
 
 STRIP_S = 10
 CLIP_S = 60
+LEAST_S = 1.0
 MAX_CLIPS = 30
 """Clips read for one question: half an hour of signal."""
 MARGIN_S = 5
@@ -125,6 +126,8 @@ def localize(result: Result, scope: Scope) -> None:
     read_s = 0.0
     for start_ns, end_ns in windows:
         for clip in clips_of(scope, start_ns, end_ns):
+            if clip.signal_mv.shape[1] < LEAST_S * clip.fs_hz:  # what a gap left over; the model reads from 1 s on
+                continue
             read_s += clip.signal_mv.shape[1] / clip.fs_hz
             for a, b in scope.eyes.localize(clip.signal_mv, clip.fs_hz, clip.leads, label):
                 if 0 <= a < b <= clip.signal_mv.shape[1] / clip.fs_hz + 1:

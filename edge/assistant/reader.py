@@ -28,7 +28,8 @@ _EDGES = (
     ),
     (
         "last",
-        r"(?<!it )(?<!that )(?<!they )last(?! (?:longer|shorter|more|less|for|at least|over|under)\b)|latest|(?:most|my most) recent|newest",
+        r"(?<!it )(?<!that )(?<!they )last(?! (?:longer|shorter|more|less|for|at least|over|under)\b)"
+        r"|latest|(?:most|my most) recent|newest",
     ),
 )
 _SHOW = r"show|see|display|draw|print|plot|picture|look at|view|pull up|bring up"
