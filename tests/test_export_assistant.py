@@ -252,7 +252,7 @@ def test_projector_and_lora_in_llama_cpp_are_those_of_torch(shallow: Base, small
     with torch.no_grad():
         for name, parameter in language.named_parameters():
             if ".b." in name:
-                parameter.normal_(0, 0.3)
+                parameter.normal_(0, 0.8)
     checkpoint = {
         "shape": network.shape.as_dict(),
         "projector": network.state_dict(),

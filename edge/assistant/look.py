@@ -118,7 +118,8 @@ class Looker:
     def report(self, clip: Clip) -> str:
         """Return a report under the grammar of reports."""
         self.show([clip])
-        return self.injection.answer(question_text("Describe this ECG."), REPORT_GRAMMAR, TEXT_TOKENS).strip()
+        said = self.injection.answer(question_text("Describe this ECG."), REPORT_GRAMMAR, TEXT_TOKENS).strip()
+        return said.replace("There are 1 ", "There is 1 ")
 
     def tell(self, clips: Sequence[Clip], question: str) -> str:
         """Answer a free question about one to four ECGs in one line."""

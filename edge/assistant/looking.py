@@ -133,16 +133,17 @@ def localize(result: Result, scope: Scope) -> None:
                 if 0 <= a < b <= clip.signal_mv.shape[1] / clip.fs_hz + 1:
                     seen.append((clip.start_ns + round(a * NS), clip.start_ns + round(b * NS)))
     merged = queries.merge(seen)
-    agreed = [s for s in merged if _touches(s, engine)]
+    theirs = [s for s in queries.merge(engine) if _touches(s, windows)]
+    agreed = [s for s in theirs if _touches(s, merged)]
     result.source = "model"
     result.facts |= {
         "count": Fact("count", len(merged)),
         "read": Fact("duration_s", read_s),
         "whole": Fact("text", "all" if everything else "part"),
-        "engine": Fact("count", len(engine)),
+        "engine": Fact("count", len(theirs)),
         "agreed": Fact("count", len(agreed)),
-        "model_only": Fact("count", len(merged) - len(agreed)),
-        "engine_only": Fact("count", sum(not _touches(s, merged) for s in engine if _touches(s, windows))),
+        "model_only": Fact("count", sum(not _touches(s, theirs) for s in merged)),
+        "engine_only": Fact("count", len(theirs) - len(agreed)),
     }
     result.items = [
         {

@@ -2,8 +2,9 @@
 
 Convolutions over ±8 s and a mean over the clip; linear heads say for every row whether a beat lies in it, of which
 kind, and for every label whether a span starts, ends or goes on here. They are trained with the annotations
-(alignment), and what they say is part of the row that the language model sees. Counts of what the heads see enter the
-last row as codes, one learned vector per decimal digit; so does time in the ablation without written times.
+(alignment), and what they say, each a learned vector by its probability, is the row that the language model sees:
+hidden rows beside it were tried and told it who the person is. Counts of what the heads see enter the last row as
+codes, one learned vector per decimal digit; so does time in the ablation without written times.
 """
 
 from __future__ import annotations
@@ -16,10 +17,6 @@ from torch.nn import functional
 
 from edge.assistant.soft import CODES, FRAME, LABELS, WRITTEN
 from export.assistant.facts import BEAT_LABELS
-
-UNSAID = 0.5
-"""Share of clips whose hidden rows are left out in training: the language model is to heed what the heads say, which
-carries over to strangers, rather than recognise the people it learns from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,15 +92,13 @@ class Projector(nn.Module):
         self.kind = nn.Linear(hidden, len(BEAT_LABELS))
         self.flags = nn.Linear(hidden, len(LABELS) * 3)
         said = 1 + len(BEAT_LABELS) + 3 * len(LABELS)
-        self.leave = nn.Linear(hidden, shape.width)
         self.tell = nn.Linear(said, shape.width)
-        nn.init.normal_(self.leave.weight, std=shape.scale / hidden**0.5 / 2)
         nn.init.normal_(self.tell.weight, std=shape.scale)
         self.time = Digits(3, shape.width, shape.scale / 2) if shape.time == CODES else None
         self.counts = nn.ModuleList(Digits(2, shape.width, shape.scale / 2) for _ in range(2))
 
-    def read(self, frames: Tensor, lengths: Tensor) -> tuple[Tensor, Reading]:
-        """Return the hidden rows and what the heads say; `frames` [batch, T, FRAME], `lengths` int [batch] ≤ T."""
+    def read(self, frames: Tensor, lengths: Tensor) -> Reading:
+        """Return what the heads say; `frames` [batch, T, FRAME], `lengths` int [batch] ≤ T."""
         batch, time, _ = frames.shape
         row = torch.arange(time + 2).unsqueeze(0)
         last = (lengths + 1).unsqueeze(1)
@@ -122,20 +117,17 @@ class Projector(nn.Module):
             x = step(x, real) * real
         h = self.norm(x)
         flags = self.flags(h).reshape(batch, time + 2, len(LABELS), 3)
-        return h, Reading(self.beat(h).squeeze(-1), self.kind(h), flags)
+        return Reading(self.beat(h).squeeze(-1), self.kind(h), flags)
 
     def forward(self, frames: Tensor, lengths: Tensor, row: Tensor, tenths: Tensor) -> tuple[Tensor, Reading]:
         """Return the soft tokens [batch, places, width] and the reading of all rows.
 
         `row` and `tenths` [batch, places] as in `edge.assistant.soft.Places`, the last place of a clip repeated.
         """
-        h, said = self.read(frames, lengths)
+        said = self.read(frames, lengths)
         each = torch.cat([said.beat.unsqueeze(-1), said.kind, said.flags.flatten(2)], dim=-1)
         probability = _at(torch.sigmoid(each), row)
-        hidden = self.leave(_at(h, row))
-        if self.training:
-            hidden = hidden * (torch.rand(hidden.shape[0], 1, 1) >= UNSAID)
-        soft = hidden + self.tell(probability)
+        soft = self.tell(probability)
         if self.time is not None:
             soft = soft + self.time(tenths)
         last = (lengths + 1).unsqueeze(1)

@@ -120,9 +120,7 @@ class Trainer:
         std = float(base.tensors["token_embd.weight"].std())
         self.projector = Projector(Shape(width=base.config.width, time=settings.time, scale=std))
         self.language = Language(base, settings.rank)
-        codes = [
-            p for name, p in self.projector.named_parameters() if "table" in name or name.startswith(("leave", "tell"))
-        ]
+        codes = [p for name, p in self.projector.named_parameters() if "table" in name or name.startswith("tell")]
         others = [p for p in self.projector.parameters() if all(p is not q for q in codes)]
         groups: list[dict[str, Any]] = [
             {"params": others, "base": settings.projector_lr, "weight_decay": 0.02},
@@ -168,7 +166,7 @@ class Trainer:
         """Return the loss of the heads alone."""
         frames, lengths, wanted = batch
         with _half():
-            _, said = self.projector.read(frames, lengths)
+            said = self.projector.read(frames, lengths)
         return {"align": align.loss(said, wanted), "answer": torch.zeros(())}
 
     def losses(self, batch: Packed) -> dict[str, Tensor]:
