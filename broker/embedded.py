@@ -14,6 +14,8 @@ from concurrent.futures import Future
 from broker.errors import BrokerError
 from broker.mosquitto import START_TIMEOUT_S, STOP_TIMEOUT_S, free_port
 
+CLOSE_TIMEOUT_S = 0.5
+
 
 class EmbeddedBroker:
     """An amqtt broker on a loopback port, started and stopped like `Mosquitto`."""
@@ -82,3 +84,6 @@ class EmbeddedBroker:
         started.set_result(None)
         await self._stop.wait()
         await broker.shutdown()
+        connections = asyncio.all_tasks() - {asyncio.current_task()}
+        if connections:  # a client that it does not understand is let go a moment later
+            await asyncio.wait(connections, timeout=CLOSE_TIMEOUT_S)
