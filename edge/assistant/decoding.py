@@ -74,15 +74,19 @@ def read(llama: Any, tokens: Sequence[int]) -> None:
     llama.eval(list(tokens[kept:]))
 
 
+def logits(llama: Any, module: Any) -> NDArray[np.float32]:
+    """Return the logits after what the context holds, [vocabulary]; the next decoding writes over them."""
+    return np.ctypeslib.as_array(module.llama_get_logits_ith(llama._ctx.ctx, -1), shape=(llama.n_vocab(),))
+
+
 def write(llama: Any, module: Any, grammar: str | None, max_tokens: int) -> Generator[int]:
     """Yield tokens after what the context holds, greedily, up to the end of the text or `max_tokens`."""
     rules = None if grammar is None else Grammar(llama, module, grammar)
-    size = llama.n_vocab()
     vocabulary = module.llama_model_get_vocab(llama._model.model)
     try:
         for n in range(max_tokens):
-            logits = np.ctypeslib.as_array(module.llama_get_logits_ith(llama._ctx.ctx, -1), shape=(size,))
-            token = int(logits.argmax()) if rules is None else rules.choose(logits)
+            scores = logits(llama, module)
+            token = int(scores.argmax()) if rules is None else rules.choose(scores)
             if module.llama_vocab_is_eog(vocabulary, token):
                 return
             yield token

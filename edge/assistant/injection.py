@@ -7,6 +7,7 @@ for another.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edge.assistant import decoding
 from edge.errors import AnyecgError, BadInputError
 
 Part = str | NDArray[np.float32]
@@ -62,17 +64,14 @@ class Injection:
 
     def answer(self, text: str, grammar: str | None = None, max_tokens: int = 400) -> str:
         """Return what the model writes after the prefix and `text`, greedily, up to the end of the line."""
-        self._cut(len(self._prefix))
-        rules = None if grammar is None else self._module.LlamaGrammar.from_string(grammar, verbose=False)
+        self.again()
+        self.say(self.tokens(text))
         written: list[int] = []
-        stream = self._llama.generate(self.tokens(text), temp=0.0, reset=False, grammar=rules)
-        for token in stream:
-            if token == self._llama.token_eos() or len(written) == max_tokens:
-                break
-            written.append(token)
-            if self._text([token]).endswith("\n"):
-                break
-        stream.close()
+        with contextlib.closing(decoding.write(self._llama, self._module, grammar, max_tokens)) as tokens:
+            for token in tokens:
+                written.append(token)
+                if self._text([token]).endswith("\n"):
+                    break
         return self._text(written)
 
     def again(self) -> None:
@@ -86,17 +85,13 @@ class Injection:
 
     def likeliest(self, among: Sequence[int]) -> int:
         """Return which of some tokens the model would write next."""
-        return among[int(self._last()[list(among)].argmax())]
+        return among[int(decoding.logits(self._llama, self._module)[list(among)].argmax())]
 
     def logits(self, text: str) -> NDArray[np.float32]:
         """Return the logits after the prefix and `text`."""
         self.again()
         self.say(self.tokens(text) if text else [])
-        return self._last().copy()
-
-    def _last(self) -> NDArray[np.float32]:
-        pointer = self._module.llama_get_logits_ith(self._llama.ctx, -1)
-        return np.ctypeslib.as_array(pointer, shape=(self._llama.n_vocab(),))
+        return decoding.logits(self._llama, self._module).copy()
 
     def tokens(self, text: str) -> list[int]:
         """Return the token ids of a text; what looks like a control token stays text."""
