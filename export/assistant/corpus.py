@@ -21,10 +21,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.assistant.soft import Places, frames, places
+from edge.assistant.wording import merge
 from edge.encoder.card import Card
 from edge.encoder.contract import MODEL_FS_HZ, MORPHOLOGIES, RHYTHMS
 from edge.encoder.session import Encoder
-from export.assistant.facts import Facts, facts_of, merged
+from export.assistant.facts import Facts, facts_of
 from export.assistant.tasks import Item, about_one, compare
 from export.assistant.wording import SUPERCLASSES
 from export.datasets import ptbxl
@@ -74,7 +75,7 @@ class Clip:
             last = max(where.nearest(end), first + 1)
             return float(where.tenths[first] / 10), float(where.tenths[last] / 10)
 
-        spans = {label: merged([laid(*span) for span in spans]) for label, spans in facts.spans.items()}
+        spans = {label: merge([laid(*span) for span in spans]) for label, spans in facts.spans.items()}
         return Clip(found, replace(facts, spans=spans), where)
 
 

@@ -6,7 +6,7 @@ as the anyECG paper has it. A label that is not in `spans` is unknown in this cl
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge.assistant.soft import LABELS
+from edge.assistant.wording import merge
 from edge.encoder.contract import BEAT_CLASSES, MODEL_FS_HZ, MORPHOLOGIES, RHYTHMS
 from export.datasets.record import NOT_AF, UNKNOWN
 from export.encoder.batch import Crop
@@ -132,18 +133,7 @@ def beat_spans(at: NDArray[np.float32], chosen: NDArray[np.bool_], length_s: flo
         start = float(at[n - 1]) if n else 0.0
         end = float(at[n + 1]) if n + 1 < at.size else length_s
         spans.append(_span(start, end))
-    return merged(spans)
-
-
-def merged(spans: Sequence[tuple[float, float]]) -> Spans:
-    """Return the spans with those that overlap or touch made one."""
-    out: Spans = []
-    for start, end in spans:
-        if out and start <= out[-1][1]:
-            out[-1] = (out[-1][0], max(out[-1][1], end))
-        else:
-            out.append((start, end))
-    return out
+    return merge(spans)
 
 
 def _span(start: float, end: float) -> tuple[float, float]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
+
+from export.evaluate.page import table
 
 WAY_NAMES = {
     "soft tokens": "**soft tokens**, both leads",
@@ -26,7 +28,7 @@ def markdown(found: Mapping[str, Any]) -> str:
         lines += ["", *_reports(found["reports"])]
     if "comparisons" in found:
         rows = [(kind, one["questions"], f"{100 * one['exact']:.1f}") for kind, one in found["comparisons"].items()]
-        lines += ["", *_table(("comparison questions", "asked", "exact, %"), rows)]
+        lines += ["", *table(("comparison questions", "asked", "exact, %"), rows)]
     if "hours" in found:
         lines += ["", *_hours(found["hours"])]
     return "\n".join(lines)
@@ -47,7 +49,7 @@ def _localisation(name: str, found: Mapping[str, Any]) -> list[str]:
     return [
         f"{told}; by length positives only{speed}.",
         "",
-        *_table(("answered from", *labels, "macro", *lengths), rows),
+        *table(("answered from", *labels, "macro", *lengths), rows),
     ]
 
 
@@ -63,7 +65,7 @@ def _reports(found: Mapping[str, Any]) -> list[str]:
     return [
         "Attributes of reports: accuracy (macro F1) of what is known, F1 of what is there or not.",
         "",
-        *_table(head, rows),
+        *table(head, rows),
     ]
 
 
@@ -73,7 +75,7 @@ def _hours(found: Mapping[str, Any]) -> list[str]:
         for label, one in found.items()
     ]
     head = ("over whole records", "hours", "read by the model", "model", "engine", "either")
-    return ["Recall of annotated spans, and false spans per hour.", "", *_table(head, rows)]
+    return ["Recall of annotated spans, and false spans per hour.", "", *table(head, rows)]
 
 
 def _recall(one: Mapping[str, Any]) -> str:
@@ -98,10 +100,3 @@ def _f1_of(value: float | None) -> str:
 
 def _shown(value: float | None) -> str:
     return "–" if value is None else f"{value:.1f}"
-
-
-def _table(head: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> list[str]:
-    def line(cells: Iterable[Any]) -> str:
-        return "| " + " | ".join(map(str, cells)) + " |"
-
-    return [line(head), line("---" for _ in head), *(line(row) for row in rows)]

@@ -17,12 +17,12 @@ def markdown(found: Figures) -> str:
         f"Checkpoint `{found['checkpoint']}`, {found['runtime']}, the gateway's own `RhythmSession` with its default "
         "rules. Rates in per cent; counts are beats or seconds. “Average” is the mean over records.",
         "",
-        *_table(
+        *table(
             ("beats (EC57)", "class", "Se", "PPV", "F1", "TP", "FN", "FP", "average Se / PPV"),
             (row for name, title in _SETS for row in _beat_rows(found, name, title)),
         ),
         "",
-        *_table(("seconds", "rhythm", "Se", "PPV", "F1", "TP", "FN", "FP"), _second_rows(found)),
+        *table(("seconds", "rhythm", "Se", "PPV", "F1", "TP", "FN", "FP"), _second_rows(found)),
         "",
         f"vfdb: {found['vfdb']['noise_seconds_unread']} of {found['vfdb']['noise_seconds']} seconds marked NOISE were "
         "left unread.",
@@ -37,7 +37,7 @@ def markdown(found: Figures) -> str:
         read = ", ".join(
             f"{100 * one['read_share']:.0f} % at {snr}" for snr, one in found["noise"].items() if snr != "records"
         )
-        lines += ["", *_table(("in electrode motion", "class", "Se", "PPV", "F1", "TP", "FN", "FP"), noisy)]
+        lines += ["", *table(("in electrode motion", "class", "Se", "PPV", "F1", "TP", "FN", "FP"), noisy)]
         lines += ["", f"Read of the noisy seconds: {read}; the rest was withheld as unreadable."]
     if "cinc2017" in found:
         rows = [
@@ -45,13 +45,13 @@ def markdown(found: Figures) -> str:
             for name, one in found["cinc2017"].items()
             if name != "records"
         ]
-        lines += ["", *_table(("records", "label", "Se", "PPV", "F1", "TP", "FN", "FP", "AUC"), rows)]
+        lines += ["", *table(("records", "label", "Se", "PPV", "F1", "TP", "FN", "FP", "AUC"), rows)]
     rows = [
         (name, *(one[kind][key] for kind in ("qrs", "V", "S") for key in ("tp", "fn", "fp")))
         for name, one in found["mitdb"]["per_record"].items()
     ]
     head = ("record", "QRS TP", "FN", "FP", "V TP", "FN", "FP", "S TP", "FN", "FP")
-    return "\n".join([*lines, "", "Every record of mitdb, one lead:", "", *_table(head, rows)])
+    return "\n".join([*lines, "", "Every record of mitdb, one lead:", "", *table(head, rows)])
 
 
 def interval_table(intervals: Mapping[str, Any]) -> str:
@@ -63,7 +63,7 @@ def interval_table(intervals: Mapping[str, Any]) -> str:
         if one is not None
     ]
     head = ("95 % interval over patients (2,000 resamples)", "class", "Se", "PPV", "F1")
-    return "\n".join(_table(head, rows))
+    return "\n".join(table(head, rows))
 
 
 def replace_section(path: Path, name: str, text: str) -> None:
@@ -76,6 +76,15 @@ def replace_section(path: Path, name: str, text: str) -> None:
     if found is None:
         raise BadInputError(f"{path} has no section between <!-- {name}: … --> and <!-- end of {name} -->")
     path.write_text(f"{page[: found.end(1)]}{text}\n{page[found.start(2) :]}", encoding="utf-8")
+
+
+def table(head: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> list[str]:
+    """Return the lines of a Markdown table; None is told as “–”."""
+
+    def line(cells: Iterable[Any]) -> str:
+        return "| " + " | ".join("–" if cell is None else str(cell) for cell in cells) + " |"
+
+    return [line(head), line("---" for _ in head), *(line(row) for row in rows)]
 
 
 def summary(found: Figures) -> Figures:
@@ -115,10 +124,3 @@ def _second_rows(found: Figures) -> Iterable[tuple[Any, ...]]:
     titles = {"vt_vf": "VT or VF", "vf": "VF", "asystole": "asystole", "af": "AF or AFL"}
     for name, one in found["vfdb"]["gross"].items():
         yield ("vfdb, one lead", titles[name], *_rates(one))
-
-
-def _table(head: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> list[str]:
-    def line(cells: Iterable[Any]) -> str:
-        return "| " + " | ".join("–" if cell is None else str(cell) for cell in cells) + " |"
-
-    return [line(head), line("---" for _ in head), *(line(row) for row in rows)]
