@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gateway_kit import Daemon, Wearable, wait_for
+from gateway_kit import Daemon, Wearable, cut, wait_for
 
 from broker.mosquitto import Mosquitto
 from edge.clock import Clock
 from edge.config import load
 from edge.daemon import Daemon as InProcess
-from edge.sources.record import Record
+from edge.sources.record import Record, read_record
 
 BACK_S = 10.0
 """How soon everything is as it should be once the fault is over and the gateway runs."""
@@ -67,6 +67,12 @@ class SmallDisk:
         done = subprocess.run(["mount", "-o", "loop", str(self._image), str(self.path)], capture_output=True, text=True)
         if done.returncode:
             pytest.skip(f"mounting a small disk needs root and a loop device: {done.stderr}")
+
+
+@pytest.fixture
+def record(ecg_data: Path) -> Record:
+    """A minute of mitdb 200."""
+    return cut(read_record(ecg_data / "mitdb/200"), 60)
 
 
 @pytest.fixture

@@ -7,8 +7,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-import pytest
-from faults_kit import BACK_S, BUSY_S, broker, committed_to, configure, started
+from faults_kit import BACK_S, BUSY_S, broker, committed_to, configure, record, started
 from gateway_kit import Daemon, Wearable, cut, stored_samples, wait_for
 
 from broker.mosquitto import Mosquitto
@@ -16,12 +15,7 @@ from edge.config import Mqtt
 from edge.sources.record import Record, read_record
 from edge.store.database import FILE_NAME
 
-__all__ = ["broker"]
-
-
-@pytest.fixture
-def record(ecg_data: Path) -> Record:
-    return cut(read_record(ecg_data / "mitdb/200"), 60)
+__all__ = ["broker", "record"]
 
 
 def test_broker_refuses_credentials(record: Record, tmp_path: Path) -> None:

@@ -6,15 +6,15 @@ import asyncio
 from pathlib import Path
 
 import numpy as np
-from faults_kit import back, broker, in_this_process, until
-from gateway_kit import Daemon, Listener, Wearable, assert_same_as_batch, cut, stored_samples
+from faults_kit import back, broker, in_this_process, record, until
+from gateway_kit import Daemon, Listener, Wearable, assert_same_as_batch, stored_samples
 
 from broker.mosquitto import Mosquitto
 from edge.clock import SystemClock
 from edge.daemon import Daemon as InProcess
-from edge.sources.record import read_record
+from edge.sources.record import Record
 
-__all__ = ["broker"]
+__all__ = ["broker", "record"]
 
 
 class _Shifted(SystemClock):
@@ -24,8 +24,7 @@ class _Shifted(SystemClock):
         return super().utc_ns() + self.offset_ns
 
 
-def test_clock_off_by_an_hour(broker: Mosquitto, ecg_data: Path, tmp_path: Path) -> None:
-    record = cut(read_record(ecg_data / "mitdb/200"), 60)
+def test_clock_off_by_an_hour(broker: Mosquitto, record: Record, tmp_path: Path) -> None:
     clock = _Shifted()
     state = Daemon(tmp_path / "state", broker.url).state
     listener = Listener(broker)

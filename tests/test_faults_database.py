@@ -7,22 +7,16 @@ import time
 from pathlib import Path
 
 import numpy as np
-import pytest
-from faults_kit import BUSY_S, back, broker, committed_to, started
-from gateway_kit import Daemon, Wearable, assert_same_as_batch, cut, stored_samples, wait_for
+from faults_kit import BUSY_S, back, broker, committed_to, record, started
+from gateway_kit import Daemon, Wearable, assert_same_as_batch, stored_samples, wait_for
 
 from broker.mosquitto import Mosquitto
-from edge.sources.record import Record, read_record
+from edge.sources.record import Record
 from edge.store import backup
 from edge.store.database import FILE_NAME
 from edge.store.rescue import past_rescues
 
-__all__ = ["broker"]
-
-
-@pytest.fixture
-def record(ecg_data: Path) -> Record:
-    return cut(read_record(ecg_data / "mitdb/200"), 60)
+__all__ = ["broker", "record"]
 
 
 def test_database_locked(broker: Mosquitto, record: Record, tmp_path: Path) -> None:

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from faults_kit import BACK_S, BUSY_S, SmallDisk, back, broker, committed_to, configure, small_disk, started
+from faults_kit import BACK_S, BUSY_S, SmallDisk, back, broker, committed_to, configure, record, small_disk, started
 from gateway_kit import Daemon, Listener, Wearable, assert_same_as_batch, cut, stored_samples, wait_for
 
 from broker.mosquitto import Mosquitto
 from edge.chunk import MISSING
-from edge.sources.record import read_record
+from edge.sources.record import Record, read_record
 from edge.store.database import FILE_NAME
 
-__all__ = ["broker", "small_disk"]
+__all__ = ["broker", "record", "small_disk"]
 HOUR_NS = 3600 * 10**9
 
 
@@ -31,9 +31,8 @@ def _count(state: Path, table: str) -> int:
     return found
 
 
-def test_file_system_turns_read_only(broker: Mosquitto, ecg_data: Path, small_disk: SmallDisk) -> None:
+def test_file_system_turns_read_only(broker: Mosquitto, record: Record, small_disk: SmallDisk) -> None:
     """Nothing is acknowledged and the state says why; repaired and started anew, everything arrives."""
-    record = cut(read_record(ecg_data / "mitdb/200"), 60)
     with Daemon(small_disk.path / "state", broker.url) as daemon:
         configure(daemon.state, "[retention]\nmin_free_mb = 1\nreserve_mb = 4\n")
         started(daemon)

@@ -14,22 +14,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from faults_kit import BACK_S, back, broker, committed_to, configure, in_this_process, started, until
-from gateway_kit import Daemon, Wearable, assert_same_as_batch, cut, stored_samples
+from faults_kit import BACK_S, back, broker, committed_to, configure, in_this_process, record, started, until
+from gateway_kit import Daemon, Wearable, assert_same_as_batch, stored_samples
 from numpy.typing import NDArray
 
 from broker.mosquitto import Mosquitto
 from edge.daemon import Daemon as InProcess
 from edge.encoder.card import shipped_card
 from edge.encoder.session import Encoder, Outputs
-from edge.sources.record import Record, read_record
+from edge.sources.record import Record
 
-__all__ = ["broker"]
-
-
-@pytest.fixture
-def record(ecg_data: Path) -> Record:
-    return cut(read_record(ecg_data / "mitdb/200"), 60)
+__all__ = ["broker", "record"]
 
 
 def test_weights_missing_or_of_another_hash(broker: Mosquitto, record: Record, tmp_path: Path) -> None:
