@@ -51,10 +51,10 @@ def write_projector(projector: Projector, marks: NDArray[np.float32], path: Path
             example,
             str(path),
             input_names=["frames", "row", "tenths"],
-            output_names=["soft", "flags", "marks"],
+            output_names=["soft", "said", "whole", "marks"],
             dynamic_axes={
                 "frames": {0: "time"},
-                **{name: {0: "places"} for name in ("row", "tenths", "soft", "flags")},
+                **{name: {0: "places"} for name in ("row", "tenths", "soft", "said")},
             },
             opset_version=17,
             do_constant_folding=False,

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from edge.assistant.model import find_model
-from edge.assistant.soft import FRAME, MARKS, ProjectorCard
+from edge.assistant.soft import FRAME, KINDS, LABELS, MARKS, QUALITIES, ProjectorCard
+from edge.encoder.contract import RHYTHMS
 
 RANK = 4
 
@@ -38,30 +39,39 @@ def write_random_adapter(path: Path, blocks: int = 2, strength: float = 4.0) -> 
 
 
 def write_random_projector(path: Path, width: int = 576) -> None:
-    """Write a linear projector with the graph's contract."""
+    """Write a linear projector with the graph's contract, whose heads say nothing."""
     rng = np.random.default_rng(6)
     weight = rng.normal(0, 0.01, (FRAME, width)).astype(np.float32)
     edges = rng.normal(0, 0.01, (1, width)).astype(np.float32)
     marks = rng.normal(0, 0.01, (len(MARKS), width)).astype(np.float32)
+    silent = np.zeros((width, 1 + len(KINDS) + 3 * len(LABELS)), np.float32)
+    whole = np.zeros(len(RHYTHMS) + len(QUALITIES) + 5, np.float32)
     nodes = [
         helper.make_node("MatMul", ["frames", "w"], ["rows"]),
         helper.make_node("Concat", ["edges", "rows", "edges"], ["all"], axis=0),
         helper.make_node("Gather", ["all", "row"], ["soft"], axis=0),
+        helper.make_node("MatMul", ["soft", "s"], ["said"]),
+        helper.make_node("Identity", ["e"], ["whole"]),
         helper.make_node("Identity", ["m"], ["marks"]),
     ]
-    whole = (("row", ["places"]), ("tenths", ["places"]))
+    asked = (("row", ["places"]), ("tenths", ["places"]))
     graph = helper.make_graph(
         nodes,
         "projector",
         [
             helper.make_tensor_value_info("frames", TensorProto.FLOAT, ["time", FRAME]),
-            *(helper.make_tensor_value_info(name, TensorProto.INT64, shape) for name, shape in whole),
+            *(helper.make_tensor_value_info(name, TensorProto.INT64, shape) for name, shape in asked),
         ],
         [
             helper.make_tensor_value_info("soft", TensorProto.FLOAT, ["places", width]),
+            helper.make_tensor_value_info("said", TensorProto.FLOAT, ["places", silent.shape[1]]),
+            helper.make_tensor_value_info("whole", TensorProto.FLOAT, list(whole.shape)),
             helper.make_tensor_value_info("marks", TensorProto.FLOAT, list(marks.shape)),
         ],
-        [numpy_helper.from_array(*one) for one in ((weight, "w"), (edges, "edges"), (marks, "m"))],
+        [
+            numpy_helper.from_array(*one)
+            for one in ((weight, "w"), (edges, "edges"), (silent, "s"), (whole, "e"), (marks, "m"))
+        ],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     path.write_bytes(model.SerializeToString())

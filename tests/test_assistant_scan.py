@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from edge.assistant.engine import beat_spans
 from edge.assistant.pointing import point
-from edge.assistant.reports import REPORT_GRAMMAR, read_report
+from edge.assistant.reports import read_report, report_grammar
 from edge.assistant.scan import beside, plan_clips, scan, similar_hops
 from edge.assistant.wording import Span, merge, told, write_spans
 from edge.rhythm.events import Beat
@@ -69,7 +69,8 @@ def test_answers_are_told_in_the_papers_words() -> None:
 
 
 def test_the_grammar_of_reports_is_taken_by_llama_cpp() -> None:
-    assert llama_cpp.LlamaGrammar.from_string(REPORT_GRAMMAR, verbose=False) is not None
+    for rate in (True, False):
+        assert llama_cpp.LlamaGrammar.from_string(report_grammar(rate=rate), verbose=False) is not None
 
 
 def test_a_report_is_read() -> None:

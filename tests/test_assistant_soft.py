@@ -132,8 +132,8 @@ def with_beats(*seconds: float, length_s: float = 10.0) -> np.ndarray:
 
 def test_places_are_beats_and_seconds_without_any() -> None:
     where = places(with_beats(0.5, 1.25, 2.0, 5.5), 10.0)
-    assert [where.written(n) for n in range(where.row.size)] == [
-        *("0.0", "0.5", "1.3", "2.0", "3.0", "4.0", "5.0", "5.5", "7.0", "8.0", "9.0", "10.0;36")
+    assert [where.written(n, (3, 1)) for n in range(where.row.size)] == [
+        *("0.0", "0.5", "1.3", "2.0", "3.0", "4.0", "5.0", "5.5", "7.0", "8.0", "9.0", "10.0;36;3;1")
     ]
     assert where.row.tolist() == [0, 3, 6, 9, 13, 17, 21, 23, 29, 33, 37, 41]
     assert where.nearest(5.3) == 7
@@ -144,7 +144,7 @@ def test_times_stand_behind_their_rows(tmp_path: Path) -> None:
     projector = Projector(random_card(tmp_path, "tiny-0"), "tiny-0")
     found = with_beats(0.5, 1.25, 2.0, length_s=3.0)
     rows, blind = projector(found, 3.0), projector(found, 3.0, blind=True)
-    times = ["0.0", "0.5", "1.3", "2.0", "3.0;80"]
+    times = ["0.0", "0.5", "1.3", "2.0", "3.0;80;0;0"]
     soft = np.cumsum([0, *(1 + len(one) for one in times[:-1])])
     assert rows.shape[0] == sum(1 + len(one) for one in times)
     assert not blind[soft].any()
@@ -174,6 +174,13 @@ def test_measures_tell_a_wide_early_beat_of_another_shape() -> None:
     assert measured[5, 7] == pytest.approx(np.log(0.5), abs=0.05)  # half of the usual RR before it
     assert measured[5, 11] < 0
     assert usual[:, 11].min() > 0.95
+    assert measured[:, 16] == pytest.approx(0.8, abs=0.1)  # the clip's usual width
+    assert not measured[:, 14:16].any()  # no lead is known by its name
+    for column, name, sign in ((14, "V1", 1), (15, "aVL", 1)):
+        named = beats.measure(outputs, sign * ecg, found, [name])
+        assert (np.delete(named[:, column], 5) > 0.1).all()
+        assert named[5, column] < -0.1
+        assert not named[:, 29 - column].any()
 
 
 def test_a_projector_refuses_a_foreign_encoder(tmp_path: Path, encoder: Encoder, model: LanguageModel) -> None:
@@ -183,7 +190,7 @@ def test_a_projector_refuses_a_foreign_encoder(tmp_path: Path, encoder: Encoder,
     with pytest.raises(BadInputError, match="cannot read the tokens"):
         Looker(model, encoder, card)
     rows = Projector(random_card(tmp_path, "tiny-0"), "tiny-0")(np.zeros((8, FRAME), np.float32), 2.0)
-    assert rows.shape == (1 + 3 + 1 + 3 + 1 + 3, 576)  # 0.0, 1.0 without a beat, 2.0, each with its time
+    assert rows.shape == (1 + 3 + 1 + 3 + 1 + 9, 576)  # 0.0, 1.0 without a beat, 2.0;0;0;0, times and numbers
 
 
 def test_changed_weights_are_refused(tmp_path: Path) -> None:

@@ -12,11 +12,12 @@ import pytest
 import torch
 from look_kit import divergence, sha256, write_small_base
 
+from edge.assistant.beats import MEASURES
 from edge.assistant.injection import Injection
 from edge.assistant.merge import merged
 from edge.assistant.model import find_model
 from edge.assistant.prompts import question_text
-from edge.assistant.soft import FRAME, LABELS, PEAKS, Projector, ProjectorCard, interleaved, places
+from edge.assistant.soft import FRAME, LABELS, PEAKS, Projector, ProjectorCard, counts_of, interleaved, places
 from edge.encoder.contract import BEAT_CLASSES, MORPHOLOGIES, RHYTHMS, TOKEN_DIM
 from export import gguf as files
 from export.assistant import align, planning
@@ -24,10 +25,11 @@ from export.assistant.corpus import Clip, Clips, Row, describe, row
 from export.assistant.facts import Facts, facts_of
 from export.assistant.language import Base, Language, read_base
 from export.assistant.projector import Projector as Network
-from export.assistant.projector import Shape
-from export.assistant.rows import pack, sequence
-from export.assistant.tasks import TASKS, about_one, compare, report
-from export.assistant.train import Batches, Settings, Stage, Tokenizer, Trainer
+from export.assistant.projector import Shape, told
+from export.assistant.reading import half_of, heads_of, judged, readings, say, train
+from export.assistant.rows import Packed, Seen, pack, sequence
+from export.assistant.tasks import NEAR, TASKS, about_one, compare, report
+from export.assistant.train import ALL, REPORTS, Batches, Settings, Stage, Tokenizer, Trainer, read_weights
 from export.datasets.record import UNKNOWN
 from export.encoder.batch import Crop
 
@@ -58,7 +60,7 @@ def fact(kinds: str, **given: object) -> Facts:
 def some_clips(count: int = 12) -> Clips:
     rng = np.random.default_rng(0)
     kinds = ("NNNVNNNNNN", "NNNNNNNNNN", "NVNVNVNNNN", "NNSNNNNNNN")
-    facts = [fact(kinds[n % 4]) for n in range(count)]
+    facts = [replace(fact(kinds[n % 4]), record=f"{100 + n % 2}") for n in range(count)]
     frames = rng.normal(0, 1, (count * 40, FRAME)).astype(np.float16)
     for n, one in enumerate(facts):
         with_beats(frames[40 * n : 40 * (n + 1)], one)
@@ -196,22 +198,26 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+def seen_by(network: Network, found: Clips) -> list[Seen]:
+    """Return what untrained heads say of clips."""
+    return say(network.heads, [found[n] for n in range(len(found))])
+
+
 def test_questions_of_a_row_do_not_see_one_another(shallow: Base, tokenize: Tokenizer) -> None:
     found = some_clips()
     trainer = Trainer(shallow, [Stage("all", 1, TASKS)], Settings(rank=2))
     trainer.language = Language(shallow, 2, torch.float32)
-    clip = found[0]
+    clip, seen = found[0], seen_by(trainer.projector, found)[:1]
     items = tuple(about_one(random.Random(5), clip.facts, TASKS, 4))
-    together = pack([sequence(Row((clip,), items), tokenize)])
-    apart = [pack([sequence(Row((clip,), (item,)), tokenize)]) for item in items]
+    together = pack([sequence(Row((0,), (clip,), items), seen, tokenize)])
+    apart = [pack([sequence(Row((0,), (clip,), (item,)), seen, tokenize)]) for item in items]
 
-    def logits(batch: object) -> torch.Tensor:
+    def logits(batch: Packed) -> torch.Tensor:
         with torch.no_grad():
-            soft, _ = trainer.projector(batch.frames, batch.lengths, *batch.places)  # type: ignore[attr-defined]
-            x = trainer.language.embed(batch.ids).clone()  # type: ignore[attr-defined]
-            x[batch.soft] = soft[batch.source[:, 0], batch.source[:, 1]]  # type: ignore[attr-defined]
-            hidden = trainer.language(x, batch.position, batch.mask)  # type: ignore[attr-defined]
-            return trainer.language.logits(hidden[batch.predict])  # type: ignore[attr-defined]
+            x = trainer.language.embed(batch.ids).clone()
+            x[batch.soft] = trainer.projector(batch.said, batch.ended, batch.tenths, batch.last)
+            hidden = trainer.language(x, batch.position, batch.mask)
+            return trainer.language.logits(hidden[batch.predict])
 
     assert torch.equal(together.target, torch.cat([one.target for one in apart]))
     assert torch.allclose(logits(together), torch.cat([logits(one) for one in apart]), atol=1e-3)
@@ -220,26 +226,59 @@ def test_questions_of_a_row_do_not_see_one_another(shallow: Base, tokenize: Toke
 def test_a_resumed_training_continues_as_if_unbroken(
     shallow: Base, tokenize: Tokenizer, tmp_path: Path, one_thread: None
 ) -> None:
-    stages = [Stage("align", 2), Stage("all", 2, TASKS, compare=0.3, planning=0.3)]
+    stages = [Stage("reports", 2, REPORTS, lora=False), Stage("all", 2, ALL, compare=0.3, planning=0.3)]
     settings = Settings(rank=2, tokens=300)
     found = some_clips()
 
     def run(trainer: Trainer, until: int) -> list[float]:
-        batches = Batches(found, tokenize, settings)
+        batches = Batches(found, [seen_by(trainer.projector, found)], tokenize, settings)
         losses = []
         for n in range(2 * trainer.stage + trainer.step, until):
             trainer.stage, trainer.step = divmod(n, 2)
-            batch = batches.align(trainer.step) if trainer.stage == 0 else batches.of(trainer.now, trainer.step)
-            losses.append(sum(trainer.train(batch).values()))
+            losses.append(sum(trainer.train(batches.of(trainer.now, trainer.step)).values()))
         return losses
 
-    unbroken = run(Trainer(shallow, stages, settings), 4)
+    whole = Trainer(shallow, stages, settings)
+    unbroken = run(whole, 4)
     first = Trainer(shallow, stages, settings)
     begun = run(first, 3)
     first.save(tmp_path / "checkpoint.pt")
     second = Trainer(shallow, stages, settings)
     second.load(torch.load(tmp_path / "checkpoint.pt", weights_only=True))
     assert begun + run(second, 4) == unbroken
+    assert all(torch.equal(weights, whole.average[name]) for name, weights in second.average.items())
+    second.write_weights(tmp_path / "start.npz")
+    third = Trainer(shallow, stages, settings)
+    third.begin_with(read_weights(tmp_path / "start.npz"))
+    assert all(torch.allclose(p, whole.average[name], atol=1e-3) for name, p in third.average.items())
+
+
+def test_heads_are_judged_and_kept_apart_by_people(one_thread: None) -> None:
+    found = some_clips()
+    half = half_of(found)
+    assert set(half.tolist()) == {0, 1}
+    assert all(len({int(half[n]) for n in clips}) == 1 for clips in found.by_record.values())
+    shape = Shape(hidden=16, measured=8)
+    heads = [train(found, np.flatnonzero(half != k).tolist(), shape, 2, 1, []) for k in (0, 1)]
+    seen = readings(found, heads, half)
+    n = int(np.flatnonzero(half == 1)[0])
+    assert np.allclose(seen[n].said, say(heads[1], [found[n]])[0].said, atol=2e-2)
+    assert not np.allclose(seen[n].said, say(heads[0], [found[n]])[0].said, atol=1e-4)
+    assert set(judged(heads[0], [found[n] for n in range(len(found))])) == set(NEAR)
+
+
+def test_bundle_branches_are_read_from_measures_alone() -> None:
+    torch.manual_seed(1)
+    heads = heads_of(Shape(hidden=16, measured=8)).eval()
+    frames = torch.randn(1, 12, FRAME)
+    other = frames.clone()
+    other[..., : FRAME - MEASURES] += 1
+    with torch.no_grad():
+        a, b = heads(frames, torch.tensor([12])), heads(other, torch.tensor([12]))
+    for label, column in (("LBBB", 2), ("RBBB", 3)):
+        assert torch.equal(a.flags[:, :, LABELS.index(label)], b.flags[:, :, LABELS.index(label)])
+        assert torch.equal(a.kind[..., column], b.kind[..., column])
+    assert not torch.equal(a.flags[:, :, LABELS.index("PVC")], b.flags[:, :, LABELS.index("PVC")])
 
 
 def test_projector_and_lora_in_llama_cpp_are_those_of_torch(shallow: Base, small: Path, tmp_path: Path) -> None:
@@ -271,9 +310,11 @@ def test_projector_and_lora_in_llama_cpp_are_those_of_torch(shallow: Base, small
     projector = Projector(card, "tiny-0")
     soft = projector(frames, 10.1)
     with torch.no_grad():
-        row, tenths = torch.from_numpy(where.row)[None], torch.from_numpy(where.tenths)[None]
-        seen, _ = network(torch.from_numpy(frames)[None], torch.tensor([41]), row, tenths)
-    mine = interleaved(seen[0].numpy(), files.mark_rows(small), where, written=True)
+        row, length = torch.from_numpy(where.row), torch.tensor([41])
+        said, ended = told(network.heads(torch.from_numpy(frames)[None], length), length, row[None])
+        ended_of_each = ended.expand(row.shape[0], -1)
+        seen = network(said[0], ended_of_each, torch.from_numpy(where.tenths), row == 42)
+    mine = interleaved(seen.numpy(), files.mark_rows(small), where, counts_of(said[0].numpy()), written=True)
     assert np.abs(soft - mine).max() < 1e-4
     llama = llama_cpp.Llama(str(merged(small, card, tmp_path)), n_ctx=512, n_threads=1, verbose=False)
     plain = llama_cpp.Llama(str(small), n_ctx=512, n_threads=1, verbose=False)

@@ -6,6 +6,8 @@ usual beat carry over to strangers. All of it comes from the encoder's scores an
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,6 +30,9 @@ NAMES = (
     "likeness to the clip's median beat, correlation of QRS",
     "the same, QRS to T",
     "R-peak score",
+    "end of the QRS towards V1 (or MCL1), share of its area",
+    "the same towards I, aVL and V6, mean of those",
+    "QRS width, median of the clip, units of 100 ms",
 )
 MEASURES = len(NAMES)
 ON = 0.5
@@ -41,6 +46,10 @@ _NARROW, _WIDE = slice(-13, 20), slice(-20, 52)
 """Windows of the two likenesses: −100 to 155 ms, −155 to 405 ms."""
 _LAGS = range(-4, 5)
 _P = slice(-40, -6)
+_RIGHT_LEADS, _LEFT_LEADS = ("V1", "MCL1"), ("I", "AVL", "V6")
+_LATE = 0.6
+"""The end of a QRS begins after this share of it: it points to V1 in a right, away from it in a left bundle branch
+block, in I, aVL and V6 the other way round (`edge/rhythm/conduction.py`)."""
 _MIN_BEATS = 3
 
 
@@ -58,10 +67,12 @@ def find(r_peak: NDArray[np.float32]) -> NDArray[np.int64]:
     return np.array(kept, dtype=np.int64)
 
 
-def measure(outputs: Outputs, ecg: NDArray[np.float32], at: NDArray[np.int64]) -> NDArray[np.float32]:
+def measure(
+    outputs: Outputs, ecg: NDArray[np.float32], at: NDArray[np.int64], leads: Sequence[str] = ()
+) -> NDArray[np.float32]:
     """Return the measures [beats, MEASURES] of the beats at frames `at`; unknown is 0.
 
-    `outputs` of one window, `ecg` [leads, time] its signal in mV, NaN = missing.
+    `outputs` of one window, `ecg` [leads, time] its signal in mV, NaN = missing; `leads` their names, if known.
     """
     out = np.zeros((at.size, MEASURES), dtype=np.float32)
     if not at.size:
@@ -73,7 +84,11 @@ def measure(outputs: Outputs, ecg: NDArray[np.float32], at: NDArray[np.int64]) -
     out[:, 0] = 1
     qrs = _windows(wave[None, :, WAVES.index("QRS")], centre, _QRS)[0]
     out[:, 1] = qrs.sum(axis=1) / MODEL_FS_HZ / 0.1
-    out[:, 2:7] = _deflections(_windows(signal, centre, _QRS), qrs > ON)
+    names = [name.upper() for name in leads]
+    sides = [[n for n, name in enumerate(names) if name in side] for side in (_RIGHT_LEADS, _LEFT_LEADS)]
+    told = _deflections(_windows(signal, centre, _QRS), qrs > ON, sides)
+    out[:, 2:7], out[:, 14:16] = told[:, :5], told[:, 5:]
+    out[:, 16] = np.median(out[:, 1])
     if at.size > 1:
         rr = np.diff(at) / BEAT_FS_HZ
         median = float(np.median(rr))
@@ -93,8 +108,13 @@ def _windows(signal: NDArray[np.floating], centre: NDArray[np.int64], part: slic
     return signal[:, centre[:, None] + np.arange(part.start, part.stop)[None, :]]
 
 
-def _deflections(around: NDArray[np.floating], inside: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Return shares of area within the QRS, [beats, 5]; `around` [leads, beats, time], `inside` [beats, time]."""
+def _deflections(
+    around: NDArray[np.floating], inside: NDArray[np.bool_], sides: Sequence[Sequence[int]]
+) -> NDArray[np.float32]:
+    """Return shares of area within the QRS, [beats, 5 + sides].
+
+    `around` [leads, beats, time], `inside` [beats, time], `sides` the leads whose end of the QRS is told apart.
+    """
     size = inside.sum(axis=1)
     place = np.where(inside, np.cumsum(inside, axis=1) - 1, 0)
     first = inside.argmax(axis=1)
@@ -112,7 +132,9 @@ def _deflections(around: NDArray[np.floating], inside: NDArray[np.bool_]) -> NDA
     parts = np.stack([np.where(third == n, chosen, 0).sum(axis=1) for n in range(3)], axis=1)
     sign = np.where(parts.sum(axis=1) < 0, -1, 1)
     parts *= (sign / np.maximum(area[largest, beats], 1e-3))[:, None]
-    told = np.concatenate([smaller.max(axis=0)[:, None], smaller.mean(axis=0)[:, None], parts], axis=1)
+    late = (y * (share >= _LATE)).sum(axis=2) / np.maximum(area, 1e-3)
+    ends = [late[list(side)].mean(axis=0) if side else np.zeros(late.shape[1]) for side in sides]
+    told = np.stack([smaller.max(axis=0), smaller.mean(axis=0), *parts.T, *ends], axis=1)
     return np.where((size >= 4)[:, None], told, 0).astype(np.float32)
 
 

@@ -17,7 +17,7 @@ from edge.assistant.injection import Injection, Part
 from edge.assistant.model import LanguageModel, find_model
 from edge.assistant.pointing import point
 from edge.assistant.prompts import heads, question_text
-from edge.assistant.reports import REPORT_GRAMMAR
+from edge.assistant.reports import report_grammar
 from edge.assistant.soft import CARD, MAX_S, MIN_S, Projector, ProjectorCard, frames, places
 from edge.assistant.wording import NAMES, Span
 from edge.chunk import MISSING
@@ -45,6 +45,8 @@ class Clip:
     """A clip prepared for the encoder: [leads, n] mV at 128 Hz, NaN = missing, 1 to 60 s."""
 
     ecg: NDArray[np.float32]
+    leads: tuple[str, ...] = ()
+    """Their names; empty where nobody knows them."""
 
     @property
     def length_s(self) -> float:
@@ -52,17 +54,19 @@ class Clip:
         return float(round(self.ecg.shape[1] / MODEL_FS_HZ, 1))
 
     @staticmethod
-    def of_samples(samples: NDArray[np.int32], uv_per_lsb: Sequence[float], fs_hz: float) -> Clip:
+    def of_samples(
+        samples: NDArray[np.int32], uv_per_lsb: Sequence[float], fs_hz: float, leads: Sequence[str] = ()
+    ) -> Clip:
         """Prepare digital samples [leads, n] with `MISSING`, as the gateway prepares what it keeps."""
         size = int(samples.shape[1] / float(step(fs_hz)))
-        return Clip(prepare(samples, 0, uv_per_lsb, fs_hz, 0, size))
+        return Clip(prepare(samples, 0, uv_per_lsb, fs_hz, 0, size), tuple(leads))
 
     @staticmethod
-    def of_signal(signal_mv: NDArray[np.floating], fs_hz: float) -> Clip:
+    def of_signal(signal_mv: NDArray[np.floating], fs_hz: float, leads: Sequence[str] = ()) -> Clip:
         """Prepare millivolts [leads, n] with NaN, rounded to microvolts."""
         signal = np.atleast_2d(signal_mv).astype(np.float64)
         samples = np.where(np.isnan(signal), MISSING, np.rint(np.nan_to_num(signal) * 1000)).astype(np.int32)
-        return Clip.of_samples(samples, [1.0] * signal.shape[0], fs_hz)
+        return Clip.of_samples(samples, [1.0] * signal.shape[0], fs_hz, leads)
 
 
 def label_of(name: str) -> str:
@@ -91,7 +95,7 @@ class Looker:
 
     def soft(self, clip: Clip) -> NDArray[np.float32]:
         """Return the soft tokens of a clip. Raises `BadInputError` for one that cannot be read in one piece."""
-        return self.projector(frames(self.encoder, clip.ecg), clip.length_s)
+        return self.projector(frames(self.encoder, clip.ecg, clip.leads), clip.length_s)
 
     def show(self, clips: Sequence[Clip], soft: Sequence[NDArray[np.float32]] | None = None) -> None:
         """Let the model read one to four ECGs; `soft` replaces their soft tokens (controls).
@@ -109,7 +113,7 @@ class Looker:
 
     def spans(self, clip: Clip, label: str, question: str = "", soft: NDArray[np.float32] | None = None) -> list[Span]:
         """Return where `label` is in seconds of the clip, in order; `soft` replaces its soft tokens (controls)."""
-        found = frames(self.encoder, clip.ecg)
+        found = frames(self.encoder, clip.ecg, clip.leads)
         self.show([clip], [self.projector(found, clip.length_s) if soft is None else soft])
         asked = question or f"Where is the {NAMES[label]} in this ECG?"
         tenths = places(found, clip.length_s).tenths.tolist()
@@ -117,8 +121,10 @@ class Looker:
 
     def report(self, clip: Clip) -> str:
         """Return a report under the grammar of reports."""
-        self.show([clip])
-        said = self.injection.answer(question_text("Describe this ECG."), REPORT_GRAMMAR, TEXT_TOKENS).strip()
+        found = frames(self.encoder, clip.ecg, clip.leads)
+        self.show([clip], [self.projector(found, clip.length_s)])
+        grammar = report_grammar(rate=places(found, clip.length_s).rate_bpm is not None)
+        said = self.injection.answer(question_text("Describe this ECG."), grammar, TEXT_TOKENS).strip()
         return said.replace("There are 1 ", "There is 1 ")
 
     def tell(self, clips: Sequence[Clip], question: str) -> str:
@@ -129,16 +135,16 @@ class Looker:
     def localize(
         self, signal_mv: NDArray[np.floating], fs_hz: float, leads: Sequence[str], label: str
     ) -> list[tuple[float, float]]:
-        """Return the spans of a label in a signal [leads, n] of at most 60 s; `leads` present are used alike."""
-        return self.spans(_cut(signal_mv, fs_hz), label_of(label))
+        """Return the spans of a label in a signal [leads, n] of at most 60 s; `leads` are their names."""
+        return self.spans(_cut(signal_mv, fs_hz, leads), label_of(label))
 
     def describe(self, signal_mv: NDArray[np.floating], fs_hz: float, leads: Sequence[str]) -> str:
         """Return a report of a signal [leads, n] of at most 60 s."""
-        return self.report(_cut(signal_mv, fs_hz))
+        return self.report(_cut(signal_mv, fs_hz, leads))
 
 
-def _cut(signal_mv: NDArray[np.floating], fs_hz: float) -> Clip:
-    clip = Clip.of_signal(signal_mv, fs_hz)
+def _cut(signal_mv: NDArray[np.floating], fs_hz: float, leads: Sequence[str]) -> Clip:
+    clip = Clip.of_signal(signal_mv, fs_hz, leads)
     if not MIN_S <= clip.ecg.shape[1] / MODEL_FS_HZ <= MAX_S:
         raise BadInputError(f"the model reads {MIN_S:g} to {MAX_S:g} s at once, not {clip.length_s} s")
     return clip

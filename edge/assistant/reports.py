@@ -74,10 +74,8 @@ def _filled(templates: Sequence[str], **rules: str) -> str:
     return "(" + " | ".join(out) + ")"
 
 
-REPORT_GRAMMAR = "\n".join(
+_RULES = "\n".join(
     (
-        'root ::= " " start ectopy? conduction? quality? "\\n"',
-        f"start ::= {_filled(WITH_RATE, rhythm='rhythm', rate='rate')} | {_filled(ALONE, rhythm='rhythm')}",
         f"rhythm ::= {_any_of([upper(name) for name in RHYTHM_NAMES.values()])}",
         "rate ::= [1-9] [0-9] [0-9]?",
         f"ectopy ::= {_filled(ECTOPY, what='what')} | {_any_of(NO_ECTOPY)}",
@@ -88,4 +86,9 @@ REPORT_GRAMMAR = "\n".join(
         "",
     )
 )
-"""GBNF of a report."""
+
+
+def report_grammar(*, rate: bool) -> str:
+    """Return the GBNF of a report: rhythm, rate if there are beats to tell it from, ectopy, conduction, quality."""
+    start = _filled(WITH_RATE, rhythm="rhythm", rate="rate") if rate else _filled(ALONE, rhythm="rhythm")
+    return f'root ::= " " {start} ectopy conduction quality "\\n"\n{_RULES}'

@@ -4,13 +4,14 @@ A frame is one encoder token of present leads (4 Hz) with the encoder's own scor
 what can be measured of a beat in it; nothing of the rhythm engine is in it. The projector reads all frames and makes a
 row for each **place**: the beginning, every beat, every second without one, the end. Time is explicit: behind each row
 stands its time as the language model would write it, "3.4", as rows of its own embedding, so that
-"where" is answered by copying. The heart rate follows the end.
+"where" is answered by copying. Heart rate and the numbers of PVCs and SVPBs that the projector sees follow the end.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -26,6 +27,10 @@ from edge.errors import AnyecgError, BadInputError
 
 LABELS = ("PVC", "SVPB", "LBBB", "RBBB", "paced", "AF", "VT", "bigeminy", "pause", "noise")
 """What can be localised; the order is part of a projector."""
+KINDS = LABELS[:5]
+"""Labels that are kinds of beats."""
+QUALITIES = ("good", "partly", "poor")
+"""How much of a clip can be read: all, half at least, less."""
 PEAKS = BEAT_FS_HZ // TOKEN_FS_HZ
 _SCORES = PEAKS + len(BEAT_CLASSES) + len(MORPHOLOGIES) + len(RHYTHMS) + 1
 FRAME = TOKEN_DIM + _SCORES + beats.MEASURES
@@ -34,7 +39,7 @@ measures of the beat in it."""
 QUIET_S = 1.6
 """Where no beat is for longer than this, every whole second is a place."""
 MARKS = "0123456789.;"
-"""Characters that times and rate are written with; each is one token of the language model."""
+"""Characters that times and numbers are written with; each is one token of the language model."""
 WRITTEN, CODES, UNTIMED = "written", "codes", "none"
 """How rows know their time: written behind them, a learned vector per decimal digit added to them, or not at all."""
 MAX_S = 60.0
@@ -44,8 +49,10 @@ MIN_S = 1.0
 CARD = Path(__file__).parent.parent / "models" / "projector.json"
 
 
-def frames(encoder: Encoder, ecg: NDArray[np.float32]) -> NDArray[np.float32]:
+def frames(encoder: Encoder, ecg: NDArray[np.float32], leads: Sequence[str] = ()) -> NDArray[np.float32]:
     """Return the frames [T, FRAME] of a clip [leads, n] in mV at 128 Hz, NaN = missing; T = ceil(4 · n / 128).
+
+    `leads` are the names of the leads where they are known.
 
     Raises:
         BadInputError: shorter than a second, longer than `MAX_S`, or without any sample.
@@ -53,17 +60,19 @@ def frames(encoder: Encoder, ecg: NDArray[np.float32]) -> NDArray[np.float32]:
     length_s = ecg.shape[1] / MODEL_FS_HZ
     if not MIN_S <= length_s <= MAX_S:
         raise BadInputError(f"a clip of {length_s:.1f} s cannot be read in one piece: {MIN_S:g} to {MAX_S:g} s can")
-    present = ecg[~np.isnan(ecg).all(axis=1)]
+    there = ~np.isnan(ecg).all(axis=1)
+    present = ecg[there]
     if not present.size:
         raise BadInputError("nothing was recorded in this clip")
     seconds = -(-ecg.shape[1] // MODEL_FS_HZ)
     padded = np.full((1, present.shape[0], seconds * MODEL_FS_HZ), np.nan, dtype=np.float32)
     padded[0, :, : ecg.shape[1]] = present
     tokens = -(-ecg.shape[1] * TOKEN_FS_HZ // MODEL_FS_HZ)
-    return collect(encoder.run(padded), padded[0])[:tokens]
+    names = [name for name, kept in zip(leads, there.tolist(), strict=True) if kept] if leads else []
+    return collect(encoder.run(padded), padded[0], names)[:tokens]
 
 
-def collect(outputs: Outputs, ecg: NDArray[np.float32]) -> NDArray[np.float32]:
+def collect(outputs: Outputs, ecg: NDArray[np.float32], leads: Sequence[str] = ()) -> NDArray[np.float32]:
     """Return the frames [tokens, FRAME] of the first window of `outputs`, whose signal [leads, time] is `ecg`."""
     tokens = outputs.tokens[0]
     peak = outputs.r_peak[0].reshape(-1, PEAKS)
@@ -77,7 +86,7 @@ def collect(outputs: Outputs, ecg: NDArray[np.float32]) -> NDArray[np.float32]:
 
     at = beats.find(outputs.r_peak[0])
     measured = np.zeros((tokens.shape[0], beats.MEASURES), dtype=np.float32)
-    measured[at // PEAKS] = beats.measure(outputs, ecg, at)
+    measured[at // PEAKS] = beats.measure(outputs, ecg, at, leads)
     parts = [tokens, peak, weighted(outputs.beat), weighted(outputs.morphology)]
     parts += [held(outputs.rhythm), held(outputs.quality), measured]
     return np.concatenate(parts, axis=1).astype(np.float32)
@@ -98,11 +107,19 @@ class Places:
         """Return the place nearest to a time."""
         return int(np.abs(self.tenths - 10 * at_s).argmin())
 
-    def written(self, n: int) -> str:
-        """Return what stands behind row `n`: its time, at the end the heart rate too."""
+    def written(self, n: int, counts: tuple[int, int]) -> str:
+        """Return what stands behind row `n`: its time, at the end also heart rate (0 unknown) and `counts`."""
         told = f"{self.tenths[n] / 10:.1f}"
-        last = n + 1 == self.row.size
-        return f"{told};{self.rate_bpm}" if last and self.rate_bpm is not None else told
+        if n + 1 < self.row.size:
+            return told
+        return ";".join([told, str(self.rate_bpm or 0), *map(str, counts)])
+
+
+def counts_of(said: NDArray[np.floating]) -> tuple[int, int]:
+    """Return how many PVCs and SVPBs the projector sees, of what it says of a clip's places [places, 1 + KINDS + …]."""
+    beat = said[1:-1, 0] > 0.5
+    pvcs, svpbs = (int((beat & (said[1:-1, 1 + n] > 0.5)).sum()) for n in range(2))
+    return pvcs, svpbs
 
 
 def places(found: NDArray[np.floating], length_s: float) -> Places:
@@ -202,27 +219,48 @@ class Projector:
         `blind` leaves the times and zeroes what is seen (a control).
         """
         where = places(found, length_s)
-        soft, marks = self._run(["soft", "marks"], found, where)
+        soft, said, marks = self._run(["soft", "said", "marks"], found, where)
         seen = np.zeros_like(soft) if blind else soft
-        return interleaved(seen, marks, where, written=self.written)
+        counts = (0, 0) if blind else counts_of(said)
+        return interleaved(seen, marks, where, counts, written=self.written)
 
-    def heads(self, found: NDArray[np.float32], length_s: float) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-        """Return what the projector's own heads say, for evaluation: [places, labels, 3] and times in tenths of a s."""
+    def heads(self, found: NDArray[np.float32], length_s: float) -> Heads:
+        """Return what the projector itself says, without the language model: the reference of evaluation."""
         where = places(found, length_s)
-        return self._run(["flags"], found, where)[0], where.tenths
+        said, whole = self._run(["said", "whole"], found, where)
+        flags = said[:, 1 + len(KINDS) :].reshape(-1, len(LABELS), 3)
+        return Heads(where, counts_of(said), flags, whole)
 
     def _run(self, names: list[str], found: NDArray[np.float32], where: Places) -> Any:
         given = {"frames": found, "row": where.row, "tenths": where.tenths}
         return self._session.run(names, {name: value for name, value in given.items() if name in self._inputs})
 
 
+@dataclass(frozen=True, slots=True)
+class Heads:
+    """What a projector says of a clip."""
+
+    places: Places
+    counts: tuple[int, int]
+    """PVCs and SVPBs."""
+    flags: NDArray[np.float32]
+    """[places, labels, 3] probability that a span starts here, ends here, covers this place."""
+    whole: NDArray[np.float32]
+    """[rhythms, qualities, superclasses] probabilities."""
+
+
 def interleaved(
-    soft: NDArray[np.float32], marks: NDArray[np.float32], where: Places, *, written: bool
+    soft: NDArray[np.float32],
+    marks: NDArray[np.float32],
+    where: Places,
+    counts: tuple[int, int],
+    *,
+    written: bool,
 ) -> NDArray[np.float32]:
     """Return the rows of places [places, width], each followed by its time in rows of `marks` [len(MARKS), width]."""
     if not written:
         return soft
     parts: list[NDArray[np.float32]] = []
     for n in range(where.row.size):
-        parts += [soft[n : n + 1], marks[[MARKS.index(char) for char in where.written(n)]]]
+        parts += [soft[n : n + 1], marks[[MARKS.index(char) for char in where.written(n, counts)]]]
     return np.concatenate(parts)

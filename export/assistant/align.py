@@ -1,4 +1,4 @@
-"""Alignment: the projector's heads learn the annotations of every row; the language model is not needed for it."""
+"""Alignment: what the heads should say of each row, their loss, and how frames are blurred while they learn."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from edge.assistant.beats import MEASURES
-from edge.assistant.soft import FRAME, LABELS, PEAKS
-from edge.encoder.contract import TOKEN_DIM
+from edge.assistant.soft import FRAME, LABELS, PEAKS, QUALITIES
+from edge.encoder.contract import RHYTHMS, TOKEN_DIM
 from export.assistant.corpus import Clip
-from export.assistant.facts import BEAT_LABELS, WHOLE_RECORD
-from export.assistant.projector import Reading
+from export.assistant.facts import BEAT_LABELS, WHOLE_RECORD, Facts
+from export.assistant.heads import Reading
+from export.assistant.wording import SUPERCLASSES
 
 _EDGE_WEIGHT = 3.0
 """How much more a row counts in which a beat's kind or a span's edge lies."""
@@ -32,6 +33,7 @@ class Targets:
     beat: Tensor
     kind: Tensor
     flags: Tensor
+    whole: Tensor
 
 
 def targets(clips: Sequence[Clip], rows: int) -> Targets:
@@ -39,6 +41,7 @@ def targets(clips: Sequence[Clip], rows: int) -> Targets:
     beat = np.full((len(clips), rows), -1, dtype=np.float32)
     kind = np.full((len(clips), rows, len(BEAT_LABELS)), -1, dtype=np.float32)
     flags = np.full((len(clips), rows, len(LABELS), 3), -1, dtype=np.float32)
+    whole = np.stack([_whole(clip.facts) for clip in clips])
     for n, clip in enumerate(clips):
         one, where = clip.facts, clip.places
         last = clip.frames.shape[0] + 1
@@ -56,7 +59,19 @@ def targets(clips: Sequence[Clip], rows: int) -> Targets:
                 first, latest = (int(where.row[where.nearest(edge)]) for edge in (start, end))
                 column[first, 0] = column[latest, 1] = 1
                 column[first : latest + 1, 2] = 1
-    return Targets(torch.from_numpy(beat), torch.from_numpy(kind), torch.from_numpy(flags))
+    return Targets(*(torch.from_numpy(one) for one in (beat, kind, flags, whole)))
+
+
+def _whole(facts: Facts) -> NDArray[np.float32]:
+    """Return what is true of the whole clip, [WHOLE], −1 unknown."""
+
+    def among(names: Sequence[str], true: Sequence[str], known: bool) -> list[float]:
+        return [float(name in true) if known else -1.0 for name in names]
+
+    rhythm, quality = facts.rhythm, facts.quality
+    said = among(RHYTHMS, [rhythm or ""], rhythm is not None)
+    said += among(QUALITIES, [quality or ""], quality is not None)
+    return np.array(said + among(SUPERCLASSES, facts.statements, facts.db == "ptbxl"), dtype=np.float32)
 
 
 def _beats(clip: Clip) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -75,7 +90,7 @@ def _beats(clip: Clip) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
 def loss(said: Reading, wanted: Targets) -> Tensor:
     """Return the mean binary cross-entropy of the heads over what is known."""
-    total = _bce(said.beat, wanted.beat) + 2 * _bce(said.kind, wanted.kind)
+    total = _bce(said.beat, wanted.beat) + 2 * _bce(said.kind, wanted.kind) + _bce(said.whole, wanted.whole)
     return (
         total
         + 2 * _bce(said.flags[..., 2], wanted.flags[..., 2])

@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.assistant.soft import Places, frames, places
+from edge.assistant.soft import FRAME, Places, frames, places
 from edge.assistant.wording import merge
 from edge.encoder.card import Card
 from edge.encoder.contract import MODEL_FS_HZ, MORPHOLOGIES, RHYTHMS
@@ -30,7 +30,7 @@ from export.assistant.tasks import Item, about_one, compare
 from export.assistant.wording import SUPERCLASSES
 from export.datasets import ptbxl
 from export.datasets.folders import tables_folder
-from export.datasets.reader import load
+from export.datasets.reader import lead_names, load
 from export.datasets.record import Record
 from export.datasets.splits import DATABASES, Part
 from export.encoder.batch import crop_of
@@ -49,6 +49,8 @@ WANTED = {
 }
 """What a clip is drawn for, and how often."""
 ANY = {"mitdb": 0.3, "svdb": 0.15, "vfdb": 0.1, "cinc2017": 0.15, "ludb": 0.1, "ptbxl": 0.2}
+RATE_AS_SEEN = ("cinc2017", "ptbxl")
+"""Databases without annotated beats whose reports tell the rate of the beats that the encoder sees."""
 MIN_S, SHORT_S, MAX_S = 5, 10, 60
 SHORT_SHARE = 0.6
 SPOILED = 0.5
@@ -76,7 +78,8 @@ class Clip:
             return float(where.tenths[first] / 10), float(where.tenths[last] / 10)
 
         spans = {label: merge([laid(*span) for span in spans]) for label, spans in facts.spans.items()}
-        return Clip(found, replace(facts, spans=spans), where)
+        rate = where.rate_bpm if facts.rate_bpm is None and facts.db in RATE_AS_SEEN else facts.rate_bpm
+        return Clip(found, replace(facts, spans=spans, rate_bpm=rate), where)
 
 
 class Clips:
@@ -84,6 +87,7 @@ class Clips:
 
     def __init__(self, found: NDArray[np.float16], ends: NDArray[np.int64], facts: list[Facts]):
         self._frames, self._ends, self.facts = found, ends, facts
+        self._made: dict[int, Clip] = {}
         self.by_record: dict[tuple[str, str], list[int]] = {}
         for n, one in enumerate(facts):
             self.by_record.setdefault((one.db, one.record), []).append(n)
@@ -96,8 +100,10 @@ class Clips:
         return int(self._ends[n] - (self._ends[n - 1] if n else 0))
 
     def __getitem__(self, n: int) -> Clip:
-        start = int(self._ends[n - 1]) if n else 0
-        return Clip.of(self._frames[start : int(self._ends[n])], self.facts[n])
+        if n not in self._made:
+            start = int(self._ends[n - 1]) if n else 0
+            self._made[n] = Clip.of(self._frames[start : int(self._ends[n])], self.facts[n])
+        return self._made[n]
 
 
 def clips(encoder: Card, part: Part, count: int, seed: int = 1, workers: int = 1) -> Clips:
@@ -105,7 +111,7 @@ def clips(encoder: Card, part: Part, count: int, seed: int = 1, workers: int = 1
 
     They depend on seed and encoder, not on the number of workers.
     """
-    stem = FOLDER / f"clips-{encoder.checkpoint}-{part}-{count}-{seed}"
+    stem = FOLDER / f"clips-{encoder.checkpoint}-{FRAME}-{part}-{count}-{seed}"
     arrays, told = stem.with_suffix(".npy"), stem.with_suffix(".json")
     if not told.exists():
         FOLDER.mkdir(parents=True, exist_ok=True)
@@ -189,8 +195,10 @@ class Draw:
         leads = int(rng.choice((1, 2), p=(0.55, 0.45))) if record.ecg.shape[0] <= 2 else int(rng.choice((1, 2, 3, 12)))
         order = rng.permutation(record.ecg.shape[0])[:leads]
         crop = crop_of(record, order, start, whole, order.size)
+        names = lead_names(record.db, record.name)
+        known = [names[n] for n in order]
         if noise is not None and rng.random() < SPOILED:
-            crop = spoil(rng, crop, noise)
+            crop, known = spoil(rng, crop, noise), []  # nobody knows what a spoiled lead is called
         ecg = crop.ecg[:, : round(length_s * MODEL_FS_HZ)]
         if np.isnan(ecg).all():
             return None
@@ -198,7 +206,7 @@ class Draw:
         facts = facts_of(crop, record.db, record.name, length_s, superclasses(record))
         if not facts.spans and facts.rhythm is None and facts.quality is None:
             return None
-        return Clip.of(frames(encoder, ecg).astype(np.float16), replace(facts, leads=present))
+        return Clip.of(frames(encoder, ecg, known).astype(np.float16), replace(facts, leads=present))
 
 
 def _seconds_of(record: Record) -> dict[str, NDArray[np.int64]]:
@@ -231,6 +239,8 @@ def superclasses(record: Record) -> tuple[str, ...]:
 class Row:
     """ECGs that are seen together, and the questions about them."""
 
+    numbers: tuple[int, ...]
+    """Of the clips."""
     clips: tuple[Clip, ...]
     items: tuple[Item, ...]
 
@@ -248,10 +258,11 @@ def row(found: Clips, step: int, n: int, wanted: Sequence[str], most: int, seed:
             seen = tuple(found[i] for i in chosen)
             items = compare(rng, [one.facts for one in seen], most)
             if items:
-                return Row(seen, tuple(items))
-    clip = found[rng.randrange(len(found))]
+                return Row(tuple(chosen), seen, tuple(items))
+    one = rng.randrange(len(found))
+    clip = found[one]
     items = about_one(rng, clip.facts, wanted, most)
-    return Row((clip,), tuple(items)) if items else None
+    return Row((one,), (clip,), tuple(items)) if items else None
 
 
 def describe(found: Clips, rows: int, seed: int = 1) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import re
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -25,22 +26,25 @@ from edge.assistant.hours import scan_record
 from edge.assistant.look import Clip, Looker, open_looker
 from edge.assistant.reports import read_report
 from edge.assistant.soft import LABELS, frames
-from edge.assistant.wording import Span, merge
+from edge.assistant.wording import Span
 from edge.encoder.contract import MODEL_FS_HZ
 from edge.sources.record import read_record
 from export.assistant import tasks
 from export.assistant.corpus import superclasses
 from export.assistant.facts import Facts, facts_of
 from export.assistant.page import markdown
+from export.assistant.reading import spans_of
 from export.assistant.wording import SUPERCLASSES
 from export.datasets.folders import records_folder
-from export.datasets.reader import digital, load
+from export.datasets.reader import digital, lead_names, load
 from export.datasets.record import Record
 from export.datasets.splits import DS2
 from export.encoder.batch import crop_of
 from export.evaluate.localisation import iou, load_questions
 from export.evaluate.page import replace_section
 
+BOOTSTRAP = 1000
+"""Draws of clips with replacement for 95 % intervals."""
 DOCS = Path(__file__).parent.parent.parent / "docs"
 WAYS = ("soft tokens", "one lead", "heads alone", "zeroed", "shuffled", "whole clip", "nothing")
 
@@ -50,11 +54,11 @@ def localise(looker: Looker, questions: Sequence[dict[str, Any]], ways: Sequence
     scores: dict[str, list[tuple[str, bool, float, float]]] = defaultdict(list)
     took: list[float] = []
     for one in questions:
-        samples, uv_per_lsb, fs_hz = _digital(one["db"], one["record"])
+        samples, uv_per_lsb, fs_hz, names = _digital(one["db"], one["record"])
         piece = samples[:, one["start_sample"] : one["end_sample"]]
         for way in ways:
             leads = 1 if way == "one lead" else piece.shape[0]
-            clip = Clip.of_samples(piece[:leads], uv_per_lsb[:leads], fs_hz)
+            clip = Clip.of_samples(piece[:leads], uv_per_lsb[:leads], fs_hz, names[:leads])
             began = time.perf_counter()
             spans = _answer(looker, clip, one, way)
             if way == "soft tokens":
@@ -81,22 +85,16 @@ def _answer(looker: Looker, clip: Clip, one: dict[str, Any], way: str) -> list[S
         return []
     if way in ("soft tokens", "one lead"):
         return looker.spans(clip, one["label"], str(one["question"]))
-    found = frames(looker.encoder, clip.ecg)
+    found = frames(looker.encoder, clip.ecg, clip.leads)
     if way == "heads alone":
-        return head_spans(*looker.projector.heads(found, length_s), one["label"])
+        heads = looker.projector.heads(found, length_s)
+        return spans_of(heads.flags, heads.places.tenths, one["label"])
     rng = np.random.default_rng(one["start_sample"])
     if way == "shuffled":
         soft = looker.projector(np.ascontiguousarray(rng.permutation(found)), length_s)
     else:
         soft = looker.projector(found, length_s, blind=True)
     return looker.spans(clip, one["label"], str(one["question"]), soft)
-
-
-def head_spans(flags: np.ndarray, when: np.ndarray, label: str) -> list[Span]:
-    """Return the spans that the projector's heads alone would answer: rows that are covered, by their times."""
-    cover = np.concatenate([[False], flags[:, LABELS.index(label), 2] > 0.5, [False]])
-    edges = np.flatnonzero(np.diff(cover.astype(np.int8)))
-    return merge([(when[a] / 10, when[b - 1] / 10) for a, b in zip(edges[::2], edges[1::2], strict=True) if b - a > 1])
 
 
 def _means(found: Sequence[tuple[str, bool, float, float]]) -> dict[str, Any]:
@@ -121,13 +119,13 @@ def _means(found: Sequence[tuple[str, bool, float, float]]) -> dict[str, Any]:
     return told
 
 
-_last: dict[tuple[str, str], tuple[Any, list[float], float]] = {}
+_last: dict[tuple[str, str], tuple[Any, list[float], float, list[str]]] = {}
 
 
-def _digital(db: str, name: str) -> tuple[Any, list[float], float]:
+def _digital(db: str, name: str) -> tuple[Any, list[float], float, list[str]]:
     if (db, name) not in _last:
         _last.clear()
-        _last[db, name] = digital(db, name)
+        _last[db, name] = (*digital(db, name), lead_names(db, name))
     return _last[db, name]
 
 
@@ -135,6 +133,7 @@ def clips_of_test(db: str, seconds: int, per_record: int, seed: int = 1) -> Iter
     """Yield clips of a database's test part with their facts, both leads (all, of twelve)."""
     for record in load(db, "test"):
         rng = random.Random(f"{seed}-{record.name}")
+        names = tuple(lead_names(db, record.name))
         for _ in range(per_record):
             length_s = min(seconds, record.seconds)
             start = rng.randrange(record.seconds - length_s + 1)
@@ -142,7 +141,7 @@ def clips_of_test(db: str, seconds: int, per_record: int, seed: int = 1) -> Iter
             if np.isnan(crop.ecg).all():
                 continue
             facts = facts_of(crop, record.db, record.name, float(length_s), superclasses(record))
-            yield record, Clip(crop.ecg[:, : length_s * MODEL_FS_HZ]), facts
+            yield record, Clip(crop.ecg[:, : length_s * MODEL_FS_HZ], names), facts
 
 
 def reports(looker: Looker, most: int) -> dict[str, Any]:
@@ -159,7 +158,7 @@ def reports(looker: Looker, most: int) -> dict[str, Any]:
         for n, (_, clip, facts) in enumerate(clips_of_test(db, 30 if db == "cinc2017" else 10, per_record)):
             if n >= most and db == "cinc2017":
                 break
-            cut = Clip(clip.ecg[:leads])
+            cut = Clip(clip.ecg[:leads], clip.leads[:leads])
             if np.isnan(cut.ecg).all():
                 continue
             said = looker.report(cut)
@@ -194,17 +193,27 @@ def _attributes(pairs: Sequence[tuple[Facts, Any, str]]) -> dict[str, Any]:
 
 
 def _f1(found: Sequence[tuple[str, str | None]]) -> dict[str, Any]:
-    """Return accuracy, F1 of each true value that occurs, and their mean."""
+    """Return accuracy with its interval, F1 of each true value that occurs, and their mean."""
     each = {name: _binary([(a == name, b == name) for a, b in found]) for name in sorted({a for a, _ in found})}
     mean = float(np.mean([one["f1"] for one in each.values()]))
-    right = float(np.mean([a == b for a, b in found]))
-    return {"accuracy": round(right, 3), "macro_f1": round(mean, 3), "each": each}
+    right = np.array([a == b for a, b in found])
+    drawn = right[np.random.default_rng(1).integers(0, right.size, (BOOTSTRAP, right.size))].mean(axis=1)
+    interval = [round(float(one), 2) for one in np.quantile(drawn, (0.025, 0.975))]
+    return {"accuracy": round(float(right.mean()), 3), "95 %": interval, "macro_f1": round(mean, 3), "each": each}
 
 
 def _binary(found: Sequence[tuple[bool, bool]]) -> dict[str, Any]:
     tp = sum(a and b for a, b in found)
     fn, fp = sum(a and not b for a, b in found), sum(b and not a for a, b in found)
-    return {"tp": tp, "fn": fn, "fp": fp, "f1": round(2 * tp / max(2 * tp + fn + fp, 1), 3)}
+    rng = np.random.default_rng(1)
+    drawn = (
+        np.array(found)[rng.integers(0, len(found), (BOOTSTRAP, len(found)))] if found else np.zeros((1, 1, 2), bool)
+    )
+    both = 2 * (drawn[..., 0] & drawn[..., 1]).sum(axis=1)
+    f1s = both / np.maximum(both + (drawn[..., 0] != drawn[..., 1]).sum(axis=1), 1)
+    low, high = np.quantile(f1s, (0.025, 0.975))
+    interval = [round(float(low), 2), round(float(high), 2)]
+    return {"tp": tp, "fn": fn, "fp": fp, "f1": round(2 * tp / max(2 * tp + fn + fp, 1), 3), "95 %": interval}
 
 
 def comparisons(looker: Looker, count: int) -> dict[str, Any]:
@@ -213,7 +222,7 @@ def comparisons(looker: Looker, count: int) -> dict[str, Any]:
     by_record: dict[str, list[int]] = defaultdict(list)
     for n, (_, facts) in enumerate(pool):
         by_record[facts.record].append(n)
-    right: dict[str, list[bool]] = defaultdict(list)
+    right: dict[str, list[tuple[bool, bool]]] = defaultdict(list)
     for n in range(count):
         rng = random.Random(n)
         number = rng.choice((2, 2, 3, 4))
@@ -222,16 +231,38 @@ def comparisons(looker: Looker, count: int) -> dict[str, Any]:
         items = tasks.compare(rng, [pool[i][1] for i in chosen], 1)
         for item in items:
             said = looker.tell([pool[i][0] for i in chosen], item.question)
-            exact = said.strip().lower() == item.answer.strip().lower()
-            right[f"{number} ECGs"].append(exact)
-            right["all"].append(exact)
-            kind = (
-                "what changed"
-                if ";" in item.answer or "No change" in item.answer or "from" in item.answer
-                else "which, yes or no"
-            )
-            right[kind].append(exact)
-    return {name: {"exact": round(float(np.mean(one)), 3), "questions": len(one)} for name, one in right.items()}
+            kind = "what changed" if item.label == tasks.CHANGED else "which, yes or no"
+            for name in ("all", f"{number} ECGs", kind):
+                right[name].append((same_text(said, item.answer), same_change(said, item.answer)))
+    return {
+        name: {
+            "exact": round(float(np.mean([same for same, _ in one])), 3),
+            "rate within 5 bpm": round(float(np.mean([near for _, near in one])), 3),
+            "questions": len(one),
+        }
+        for name, one in right.items()
+    }
+
+
+def same_text(said: str, wanted: str) -> bool:
+    """Return whether two answers are the same but for spaces and capitals."""
+    return " ".join(said.lower().split()) == " ".join(wanted.lower().split())
+
+
+def same_change(said: str, wanted: str) -> bool:
+    """Return whether two answers are the same where rates may differ by 5 bpm, as in reports."""
+    parts = [[part.strip().lower() for part in text.split(";")] for text in (said, wanted)]
+    if len(parts[0]) != len(parts[1]):
+        return False
+    for a, b in zip(*parts, strict=True):
+        rates = [re.fullmatch(r"rate (up|down) from (\d+) to (\d+) bpm", one) for one in (a, b)]
+        if rates[0] and rates[1]:
+            near = all(abs(int(rates[0][n]) - int(rates[1][n])) <= 5 for n in (2, 3))
+            if rates[0][1] != rates[1][1] or not near:
+                return False
+        elif a != b:
+            return False
+    return True
 
 
 def hours(looker: Looker, labels: Sequence[str], records: Sequence[str] = DS2) -> dict[str, Any]:

@@ -27,8 +27,12 @@ def markdown(found: Mapping[str, Any]) -> str:
     if "reports" in found:
         lines += ["", *_reports(found["reports"])]
     if "comparisons" in found:
-        rows = [(kind, one["questions"], f"{100 * one['exact']:.1f}") for kind, one in found["comparisons"].items()]
-        lines += ["", *table(("comparison questions", "asked", "exact, %"), rows)]
+        near = "rate within 5 bpm"
+        rows = [
+            (kind, one["questions"], f"{100 * one['exact']:.1f}", f"{100 * one[near]:.1f}")
+            for kind, one in found["comparisons"].items()
+        ]
+        lines += ["", *table(("comparison questions", "asked", "exact, %", f"{near}, %"), rows)]
     if "hours" in found:
         lines += ["", *_hours(found["hours"])]
     return "\n".join(lines)
@@ -63,7 +67,7 @@ def _reports(found: Mapping[str, Any]) -> list[str]:
         rows.append((name, one["clips"], rhythm, _f1_of(rate), ectopy, conduction, quality, told))
     head = ("reports", "clips", "rhythm", "rate ± 5", "PVC / SVPB there", "conduction", "quality", "superclass F1")
     return [
-        "Attributes of reports: accuracy (macro F1) of what is known, F1 of what is there or not.",
+        "Attributes of reports, with 95 % intervals: accuracy (macro F1) of what is known, F1 of what is there or not.",
         "",
         *table(head, rows),
     ]
@@ -87,11 +91,15 @@ def _pair(one: Mapping[str, Any]) -> str:
 
 
 def _macro(one: Mapping[str, Any] | None) -> str:
-    return "–" if one is None else f"{one['accuracy']:.2f} ({one['macro_f1']:.2f})"
+    return "–" if one is None else f"{one['accuracy']:.2f}{_interval(one)} ({one['macro_f1']:.2f})"
 
 
 def _f1(one: Mapping[str, Any] | None) -> str:
-    return "–" if one is None else f"{one['f1']:.2f} (n {one['tp'] + one['fn']})"
+    return "–" if one is None else f"{one['f1']:.2f}{_interval(one)} (n {one['tp'] + one['fn']})"
+
+
+def _interval(one: Mapping[str, Any]) -> str:
+    return " {}-{}".format(*one["95 %"])
 
 
 def _f1_of(value: float | None) -> str:

