@@ -361,10 +361,10 @@ def main() -> None:
 
 @torch.no_grad()
 def judged(trainer: Trainer, batches: Batches, count: int = 6) -> dict[str, Any]:
-    """Return mean losses of the averaged weights over validation batches of the stages up to now's."""
+    """Return mean losses of the averaged weights over validation batches of every stage of the curriculum."""
     told: dict[str, Any] = {}
     with trainer.averaged():
-        for stage in trainer.stages[: trainer.stage + 1]:
+        for stage in curriculum(1, 1, 1):
             sums: dict[str, float] = {}
             for n in range(count):
                 for name, loss in trainer.losses(batches.of(replace(stage, planning=0.0), n)).items():
