@@ -119,8 +119,12 @@ def _localize_long(looker: Looker, signal: Record, label: str, start_s: float, e
 
     told = localize_long(looker, signal, label, start_s, end_s)
     found = told["found"]
-    lines = [f"{one['start_s']:.1f} s - {one['end_s']:.1f} s  {one['agreed']}" for one in found]
-    lines.append(f"{len(found)} found; {told['read_s']:.0f} s of {told['length_s']:.0f} s read by the model")
+    lines = [
+        f"{one['start_s']:.1f} s - {one['end_s']:.1f} s  {one['agreed']}{'' if one['read'] else ' (not read)'}"
+        for one in found
+    ]
+    more = f", {told['left_s']:.0f} s more stood out" if told["left_s"] else ""
+    lines.append(f"{len(found)} found; {told['read_s']:.0f} s of {told['length_s']:.0f} s read by the model{more}")
     _answer(told, "\n".join(lines), out)
 
 
