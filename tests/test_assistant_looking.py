@@ -115,7 +115,7 @@ def test_an_answer_comes_in_time_and_says_what_was_not_read(day: Connection) -> 
     assert found["read"] == pytest.approx(clock.monotonic_s() / 0.25, abs=5)  # nothing was recorded before 12
     assert found["read"] + found["left"] == pytest.approx(60 * 10.6 + 8, abs=30)  # type: ignore[operator]
     assert found["engine"] < 20  # type: ignore[operator]
-    assert "and not the other 8 min" in answer.answer
+    assert "; another 8 min" in answer.answer
     starts = [item["start"].value for item in answer.results[0].items]
     assert any(abs(at - utc_ns(UNSEEN_AT)) < 5e9 for at in starts), "what only resembles is read before time is over"
 

@@ -378,8 +378,8 @@ def _slots_of_tool(result: Result, tz: ZoneInfo, slots: dict[str, str]) -> dict[
         part = ""
         if facts["left"].value > 0:
             part = (
-                f" In the time for one answer it read {slots['read']}, what stood out most, and not the other "
-                f"{slots['left']} that did: ask about a shorter period for those."
+                f" All this is about the {slots['read']} that stood out most, read in the time for one answer; another "
+                f"{slots['left']} stood out: ask about a shorter period for those."
             )
         elif facts["whole"].value == "part":
             part = f" It read {slots['read']} around what stood out, not everything."

@@ -25,6 +25,8 @@ STRIP_S = 10
 CLIP_S = 60
 READING_S = 40.0
 """Time for reading within one answer, which the service gives up after 60 s; what is most promising is read first."""
+ALIKE_DAYS = 7
+"""What looks like the marks is searched for in the last days of a longer period: 2.5 s each time."""
 SHOWN_PLACES = 8
 NO_EYES = "the language model that is installed cannot look at signal"
 
@@ -124,7 +126,8 @@ def localize(result: Result, scope: Scope) -> None:
         return period.start_ns + round(at_s * NS)
 
     def blocks() -> Iterator[Embeddings]:
-        for at_ns, vectors in embeddings(scope.conn, scope.wearer, period.start_ns, period.end_ns):
+        first_ns = max(period.start_ns, period.end_ns - ALIKE_DAYS * 86_400 * NS)
+        for at_ns, vectors in embeddings(scope.conn, scope.wearer, first_ns, period.end_ns):
             yield (at_ns - period.start_ns) / NS, vectors
 
     def read(start_s: float, end_s: float) -> tuple[list[tuple[float, float]], float]:

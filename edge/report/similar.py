@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, func, select
 
 from edge.encoder.contract import HOP_S, TOKEN_DIM
-from edge.encoder.windows import first_sample, hop_of
+from edge.encoder.windows import HOP, first_sample, hop_of
+from edge.signal.prepare import step
 from edge.store import queries
 from edge.store.tables import analysis, cursor, embedding
 
@@ -119,7 +120,16 @@ def embeddings(
             break
     for recording, (first, end) in spans if encoder is not None else ():
         for hops, vectors in _hops(conn, recording, encoder, first, end):
-            yield np.array([recording.to_utc_ns(first_sample(recording.fs_hz, int(k))) for k in hops]), vectors
+            yield _utc_ns(recording, hops), vectors
+
+
+def _utc_ns(recording: queries.Recording, hops: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return when hops begin as `Recording.to_utc_ns` says, to a sample."""
+    samples = np.ceil(hops * (HOP * float(step(recording.fs_hz)))).astype(np.int64)
+    index0, utc_ns, rate_hz = (np.array(column) for column in zip(*recording.segments, strict=True))
+    n = np.maximum(np.searchsorted(index0, samples, side="right") - 1, 0)
+    at: NDArray[np.int64] = utc_ns[n] + np.rint((samples - index0[n]) / rate_hz[n] * queries.NS).astype(np.int64)
+    return at
 
 
 def _hops(
