@@ -10,14 +10,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 from assistant_kit import QUESTIONS
-from numpy.typing import NDArray
 from sqlalchemy import Connection, text
 from store_kit import AF_IDS, BERLIN, HOSTILE, NOW_NS, NS, VT_AT, berlin, build, utc_ns
 
-from edge.assistant import looking
 from edge.assistant.ask import NOT_A_DIAGNOSIS, NOT_UNDERSTOOD, Answer, Helpers, ask
 from edge.assistant.guard import EMERGENCY, STEERING
 from edge.assistant.model import LanguageModel, find_model
@@ -246,42 +243,6 @@ def test_hrv_is_that_of_the_holter_report(conn: Connection) -> None:
     found = facts(ask(conn, "HRV between 1 and 2 am on Saturday", now_ns=NOW_NS, wearer="ann"))
     assert found["nn"] == pytest.approx(55 * 60, abs=60)
     assert found["sdnn"] == pytest.approx(0.0, abs=5.0)
-
-
-class Seer:
-    """Eyes that see one span in every clip, from the second to the third second."""
-
-    name = "seer"
-
-    def localize(
-        self, signal_mv: NDArray[np.float32], fs_hz: float, leads: tuple[str, ...], label: str
-    ) -> list[tuple[float, float]]:
-        assert 1 <= signal_mv.shape[1] / fs_hz <= 60
-        return [(1.0, 2.0), (5.0, 4.0), (0.0, 1e6)]
-
-    def describe(self, signal_mv: NDArray[np.float32], fs_hz: float, leads: tuple[str, ...]) -> str:
-        return "Sinus rhythm."
-
-
-def test_what_the_model_sees_is_marked_and_shown_beside_the_engine(conn: Connection) -> None:
-    helpers = Helpers(eyes=Seer())
-    answer = ask(conn, "Mark the VT from 6 to 7 this morning", now_ns=NOW_NS, wearer="ann", helpers=helpers)
-    (result,) = answer.results
-    assert result.as_json()["source"] == "model"
-    assert facts(answer) | {"count": 1, "engine": 1, "agreed": 0, "model_only": 1} == facts(answer)
-    assert "only the engine" in answer.answer
-    (seen,) = result.items
-    assert seen["duration"].value == pytest.approx(1.0)
-    look = ask(conn, "Describe the last VT", now_ns=NOW_NS, wearer="ann", helpers=helpers)
-    assert "reads: Sinus rhythm." in look.answer
-    assert look.citations()[0] == {"event": look.results[0].citations[0]["event"]}
-
-
-def test_a_clip_too_short_to_be_read_is_left_out(conn: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(looking, "CLIP_S", 8.9)  # of the 18 s around it two clips, and 0.2 s
-    helpers = Helpers(eyes=Seer())
-    answer = ask(conn, "Mark the VT from 6 to 7 this morning", now_ns=NOW_NS, wearer="ann", helpers=helpers)
-    assert facts(answer)["read"] == pytest.approx(17.8, abs=0.1)
 
 
 def test_since_cuts_the_period(conn: Connection) -> None:

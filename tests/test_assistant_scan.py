@@ -10,11 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge.assistant.candidates import Blocks, Embeddings, candidates, similar
 from edge.assistant.engine import beat_spans
 from edge.assistant.pointing import point
 from edge.assistant.reports import read_report, report_grammar
-from edge.assistant.scan import beside, plan_clips, scan, similar_hops
+from edge.assistant.scan import Budget, scan
 from edge.assistant.wording import Span, merge, told, write_spans
+from edge.clock import ManualClock
 from edge.rhythm.events import Beat
 
 
@@ -93,44 +95,121 @@ def test_span_of_a_beat_is_from_the_beat_before_to_the_beat_after() -> None:
     assert beat_spans(beats, "SVPB", 0, 500, 100.0) == []
 
 
-def embeddings(hops: int, special: dict[int, float]) -> np.ndarray:
-    found = np.random.default_rng(0).normal(0, 1, (hops, 16)).astype(np.float32)
-    for hop in special:
-        found[hop] = 8.0 + np.arange(16)
-    return found
+def hops(count: int, *special: int) -> Blocks:
+    """Return embeddings of noise but for the special ones, in two blocks."""
+    vectors = np.random.default_rng(0).normal(0, 1, (count, 16)).astype(np.float32)
+    vectors[list(special)] = 8.0 + np.arange(16)
+    vectors[5] = np.nan
+    at_s = 2.0 * np.arange(count)
+    return lambda: [(at_s[: count // 3], vectors[: count // 3]), (at_s[count // 3 :], vectors[count // 3 :])]
+
+
+def nothing() -> list[Embeddings]:
+    return []
 
 
 def test_what_looks_like_a_mark_is_read_too() -> None:
-    found = embeddings(1800, {100: 1, 700: 1, 1500: 1})
-    assert similar_hops(found, [(200.0, 201.5)], 12)[:2] == [700, 1500]
-    clips = plan_clips(3600.0, [(200.0, 201.5)], found)
-    assert [(a <= 200 and b >= 201.5) for a, b in clips].count(True) == 1
-    assert any(a <= 1400 <= b for a, b in clips)
-    assert any(a <= 3001 <= b for a, b in clips)
-    assert plan_clips(3600.0, [], found) == []
+    found = hops(1800, 100, 700, 1500)
+    assert [at for at, _ in similar(found, [(200.0, 201.5)], 12)] == [1400.0, 3000.0]
+    assert similar(found, [(200.0, 201.5)], 1) == similar(found, [(200.0, 201.5)], 12)[:1]
+    clips = candidates(3600.0, [(200.0, 201.5)], found)
+    assert [clip.marked_s for clip in clips] == [1.5, 0.0, 0.0]
+    assert clips[0].start_s < 200
+    assert all(clip.start_s <= at <= clip.end_s for clip, at in zip(clips[1:], (1401, 3001), strict=True))
+    assert candidates(3600.0, [], found) == []
 
 
-@given(st.lists(st.tuples(st.floats(0, 3599), st.floats(0.1, 400)), max_size=20))
-def test_clips_fit_the_model_and_cover_every_mark(given_: list[tuple[float, float]]) -> None:
+def test_a_mark_that_nothing_resembles_is_read_alone() -> None:
+    assert similar(hops(1800), [(200.0, 201.5)], 12) == []
+    assert similar(hops(1800), [(10.0, 11.5)], 12) == [], "the hop of the mark has no embedding"
+
+
+def test_most_is_marked_first_and_every_third_only_resembles() -> None:
+    marks = [(200.0, 202.0), (1000.0, 1004.0), (2000.0, 2003.0)]
+    clips = candidates(3600.0, marks, hops(1800, 100, 101, 700, 1500))
+    assert [clip.marked_s > 0 for clip in clips] == [True, True, False, True, False]
+    assert [clip.marked_s for clip in clips if clip.marked_s] == [4.0, 3.0, 2.0]
+
+
+def test_of_long_marks_the_beginnings_come_first() -> None:
+    clips = candidates(3600.0, [(100.0, 250.0), (1000.0, 1150.0)], nothing)
+    assert [round(clip.start_s) for clip in clips[:2]] == [96, 996]
+    assert {round(clip.start_s) for clip in clips[2:4]} == {122, 1022}
+
+
+@given(st.lists(st.tuples(st.floats(0, 3599), st.floats(0.1, 400)), max_size=20), st.booleans())
+def test_clips_fit_the_model_and_cover_every_mark(given_: list[tuple[float, float]], whole: bool) -> None:
     marks = merge([(a, min(a + b, 3600.0)) for a, b in given_])
-    clips = plan_clips(3600.0, marks, np.zeros((0, 16), np.float32))
-    assert all(1 <= b - a <= 60.1 for a, b in clips)
+    clips = sorted((clip.start_s, clip.end_s) for clip in candidates(3600.0, marks, nothing, whole=whole))
+    assert all(0.9 <= b - a <= 30.1 for a, b in clips)
     assert all(a[1] <= b[0] + 1e-6 for a, b in itertools.pairwise(clips))
-    for start, end in marks:
-        read = sum(max(0.0, min(b, end) - max(a, start)) for a, b in clips)
-        assert read >= end - start - 0.3
+
+    def read(start: float, end: float) -> float:
+        return sum(max(0.0, min(b, end) - max(a, start)) for a, b in clips)
+
+    assert all(read(start, end) >= end - start - 0.3 for start, end in marks)
+    if whole:
+        assert read(0.0, 3600.0) >= 3600.0 - len(marks) - 2
 
 
-def test_disagreement_is_shown() -> None:
-    found = beside([(1.0, 2.0), (10.0, 12.0)], [(1.5, 2.5), (20.0, 21.0)])
-    assert [(one.start_s, one.agreed) for one in found] == [(1.0, "both"), (10.0, "model"), (20.0, "engine")]
+def one_each(start: float, end: float) -> tuple[list[Span], float]:
+    """A model that sees a span in every clip, from the fourth to the fifth second."""
+    return [(start + 4.0, start + 5.0)], end - start
 
 
-def test_a_scan_reads_the_candidates_and_tells_absolute_times() -> None:
-    def read(start: float, end: float) -> list[tuple[float, float]] | None:
-        return None if start > 1000 else [(start + 4.0, start + 5.0)]
+def test_who_says_so_is_told() -> None:
+    def read(start: float, end: float) -> tuple[list[Span], float]:
+        if start > 2000:
+            return [], 0.0
+        return [(50.0, 52.5), (56.0, 57.0)] if start < 100 else [], end - start
 
-    done = scan(3600.0, [(50.0, 51.0), (2000.0, 2001.0)], np.zeros((0, 16), np.float32), read)
-    assert [(one.start_s, one.agreed) for one in done.found] == [(50.0, "both"), (2000.0, "engine")]
-    assert done.unread == ((1996.0, 2005.0),)
-    assert done.read_s == pytest.approx(9.0)
+    marks = [(50.0, 51.0), (52.0, 53.0), (500.0, 501.0), (2100.0, 2101.0)]
+    done = scan(3600.0, marks, nothing, read, budget=Budget())
+    assert done.looked_at == marks[:3]
+    assert done.agreed == marks[:2]
+    assert (done.engine_only, done.model_only) == ([(500.0, 501.0)], [(56.0, 57.0)])
+    assert done.unread == ((2096.0, 2105.0),)
+    assert done.read_s == pytest.approx(20.0)
+    assert not done.whole
+    assert [(one.start_s, one.agreed, one.read) for one in done.found] == [
+        *((50.0, "both", True), (56.0, "model", True), (500.0, "engine", True), (2100.0, "engine", False))
+    ]
+
+
+def test_half_an_hour_is_read_whole() -> None:
+    done = scan(1800.0, [(50.0, 51.0)], nothing, one_each, budget=Budget())
+    assert done.whole
+    assert done.read_s == pytest.approx(1800.0, abs=1)
+    assert not done.left
+
+
+def test_no_more_than_half_an_hour_is_read() -> None:
+    marks = [(60.0 * n, 60.0 * n + 2 + n / 200) for n in range(400)]
+    done = scan(24_000.0, marks, nothing, one_each, budget=Budget())
+    assert 1780 < done.read_s <= 1801
+    assert len(done.clips) + len(done.left) == 400
+    assert min(start for start, _ in done.clips) > max(start for start, _ in done.left), "the longest marks are last"
+
+
+def test_reading_ends_in_time_with_the_most_promising_read() -> None:
+    clock = ManualClock()
+
+    def read(start: float, end: float) -> tuple[list[Span], float]:
+        clock.advance(0.3 * (end - start))
+        return one_each(start, end)
+
+    marks = [(200.0 * n, 200.0 * n + 2) for n in range(1, 18)] + [(3600.0, 3612.0)]
+    done = scan(7200.0, marks, nothing, read, budget=Budget(40.0, clock))
+    assert 35 < clock.monotonic_s() <= 40
+    assert (3596.0, 3616.0) in done.clips
+    assert done.left == tuple((200.0 * n - 4, 200.0 * n + 6) for n in range(12, 18))
+    assert done.left_s == pytest.approx(60.0)
+    assert len(done.looked_at) == 12
+
+
+def test_on_the_slowest_machine_one_clip_is_read() -> None:
+    clock = ManualClock()
+    budget = Budget(40.0, clock)
+    clock.advance(50.0)  # looking for candidates took all the time
+    done = scan(7200.0, [(100.0, 101.0), (900.0, 901.0)], nothing, one_each, budget=budget)
+    assert (len(done.clips), len(done.left)) == (1, 1)

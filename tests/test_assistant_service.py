@@ -255,6 +255,53 @@ def test_who_hangs_up_is_not_answered_any_further(tmp_path: Path) -> None:
     assert asyncio.run(asyncio.wait_for(_with_slow(state, hang_up), 60)) == 1
 
 
+def test_who_hangs_up_has_no_further_clip_read(tmp_path: Path) -> None:
+    state = build(tmp_path)
+
+    class Reader:
+        name = "reader"
+        read = 0
+
+        def __init__(self) -> None:
+            self.started = asyncio.Event()
+            self.loop = asyncio.get_running_loop()
+
+        def localize(self, *_: object) -> list[tuple[float, float]]:
+            self.read += 1
+            self.loop.call_soon_threadsafe(self.started.set)
+            while not writer.job.cancelled:  # type: ignore[union-attr]
+                signal.sigtimedwait([], 0.01)
+            return []
+
+    writer = service_module.Careful(Silent())  # type: ignore[arg-type]
+
+    async def hang_up() -> tuple[int, int]:
+        reader = Reader()
+        eyes = service_module.CarefulEyes(reader, writer)  # type: ignore[arg-type]
+        made = Service(state, lambda _: Helpers(writer=writer, eyes=eyes))
+        task = asyncio.create_task(made.serve())
+        while not serves(state):
+            await asyncio.sleep(0.01)
+        _, sending = await asyncio.open_unix_connection(str(state / FILE_NAME))
+        asking = ASKED | {"question": "Mark the VT from 6:09:30 to 6:12 this morning"}
+        sending.write(json.dumps(asking).encode() + b"\n")
+        await reader.started.wait()
+        sending.close()
+        while not made.counters["given_up"]:
+            await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        return reader.read, made.counters["given_up"]
+
+    assert asyncio.run(asyncio.wait_for(hang_up(), 60)) == (1, 1)
+
+
+class Silent:
+    """A writer that is not asked."""
+
+    name = "silent"
+
+
 def test_an_answer_that_takes_too_long_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     state = build(tmp_path)
     monkeypatch.setattr(service_module, "ANSWER_S", 0.5)

@@ -375,9 +375,14 @@ def _slots_of_tool(result: Result, tz: ZoneInfo, slots: dict[str, str]) -> dict[
         received = f" Last data at {slots['last_received']}." if "last_received" in slots else " No data so far."
         return {"received": received, "open_said": f" Open: {slots['items']}." if result.items else ""}
     if tool == "localize" and "engine" in facts:
-        part = (
-            "" if facts["whole"].value == "all" else f" It read {slots['read']} around what stood out, not everything."
-        )
+        part = ""
+        if facts["left"].value > 0:
+            part = (
+                f" All this is about the {slots['read']} that stood out most, read in the time for one answer; another "
+                f"{slots['left']} stood out: ask about a shorter period for those."
+            )
+        elif facts["whole"].value == "part":
+            part = f" It read {slots['read']} around what stood out, not everything."
         return {"part": part, "spans": "span" if facts["count"].value == 1 else "spans"}
     return {}
 

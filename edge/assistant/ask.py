@@ -21,6 +21,7 @@ from edge.assistant.reader import Reading, read
 from edge.assistant.result import Citation, Eyes, Result, Scope
 from edge.assistant.spelling import WORDS
 from edge.assistant.tools import run_step
+from edge.clock import Clock, SystemClock
 from edge.errors import BadInputError
 from edge.process import peak_rss_mb
 from edge.store import queries
@@ -109,6 +110,8 @@ class Helpers:
     """Looks at signal."""
     words_answers: bool = True
     """Whether the writer chooses the wording."""
+    clock: Clock = field(default_factory=SystemClock)
+    """By which the time for looking at signal is measured."""
 
 
 def ask(
@@ -234,7 +237,7 @@ def _run(
     helpers: Helpers,
 ) -> Result:
     tz = zone(next(w.timezone for w in everyone if w.id == step.args["wearer"]))
-    scope = Scope(conn, step.args["wearer"], tz, now_ns, helpers.eyes)
+    scope = Scope(conn, step.args["wearer"], tz, now_ns, helpers.eyes, helpers.clock)
     period = _period(scope, step.args["period"], _default(step, scope), since_ns)
     if step.tool != "compare":
         return run_step(step, period, scope)

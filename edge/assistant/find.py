@@ -11,9 +11,12 @@ from edge.assistant.labels import BEAT_LABELS, GENERAL_LABELS, SEVERITY_LABELS
 from edge.assistant.localtime import NS
 from edge.assistant.period import Period
 from edge.assistant.result import MAX_CITATIONS, Fact, Result, Scope
-from edge.encoder.contract import BEAT_CLASSES
+from edge.encoder.contract import BEAT_CLASSES, MORPHOLOGIES
 from edge.errors import BadInputError
 from edge.store import queries
+
+SHAPES = {"lbbb": "LBBB", "rbbb": "RBBB", "paced": "paced"}
+"""Labels that are shapes of beats → their names in `MORPHOLOGIES`."""
 
 
 def findings(scope: Scope, label: str, period: Period) -> list[dict[str, Any]]:
@@ -99,11 +102,14 @@ def event(scope: Scope, which: str, label: str, period: Period) -> dict[str, Any
 
 
 def beat_times(scope: Scope, label: str, period: Period) -> list[int]:
-    """Return when the beats of a label fell, ns UTC ascending."""
-    classes = [BEAT_CLASSES.index(c) for c in BEAT_LABELS[label]]
+    """Return when the beats of a label, or of one of `SHAPES`, fell, ns UTC ascending."""
+    if label in SHAPES:
+        column, values = "morphology", [MORPHOLOGIES.index(SHAPES[label])]
+    else:
+        column, values = "type", [BEAT_CLASSES.index(c) for c in BEAT_LABELS[label]]
     times: list[int] = []
     for found in queries.beats_in_period(scope.conn, scope.wearer, period.start_ns, period.end_ns):
-        samples = found.beats["sample"][np.isin(found.beats["type"], classes)]
+        samples = found.beats["sample"][np.isin(found.beats[column], values)]
         times += [found.recording.to_utc_ns(int(sample)) for sample in samples]
     return sorted(times)
 

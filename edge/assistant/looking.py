@@ -1,34 +1,32 @@
-"""Tools that go to the signal: strips, what looks alike, and the language model reading clips through soft tokens.
-
-Over hours the model does not read everything: clips of at most `CLIP_S` are taken around what the rhythm engine found
-and around what looks like it, in order of time, and what is read is put together in absolute times. Where model and
-engine disagree both are shown.
-"""
+"""Tools that go to the signal: strips, what looks alike, and the language model reading clips through soft tokens."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge.assistant.find import beat_times, event, findings
+from edge.assistant.candidates import LEAST_S, Embeddings
+from edge.assistant.find import SHAPES, beat_times, event, findings
 from edge.assistant.labels import ANY, BEAT_LABELS, EVENT_LABELS
 from edge.assistant.localtime import NS
 from edge.assistant.period import Period
 from edge.assistant.plan import SPAN
 from edge.assistant.result import MAX_CITATIONS, MAX_ITEMS, Fact, Result, Scope, span
+from edge.assistant.scan import Budget, scan
 from edge.chunk import MISSING
-from edge.report.similar import HOP_NS, nearest
+from edge.report.similar import HOP_NS, embeddings, nearest
 from edge.store import queries, waveform
 
 STRIP_S = 10
 CLIP_S = 60
-LEAST_S = 1.0
-MAX_CLIPS = 30
-"""Clips read for one question: half an hour of signal."""
-MARGIN_S = 5
+READING_S = 40.0
+"""Time for reading within one answer, which the service gives up after 60 s; what is most promising is read first."""
+ALIKE_DAYS = 7
+"""What looks like the marks is searched for in the last days of a longer period: 2.5 s each time."""
 SHOWN_PLACES = 8
 NO_EYES = "the language model that is installed cannot look at signal"
 
@@ -116,76 +114,70 @@ def clips_of(scope: Scope, start_ns: int, end_ns: int) -> list[Clip]:
 
 def localize(result: Result, scope: Scope) -> None:
     """Spans in which the model sees a label, over hours, beside what the rhythm engine found there."""
-    label = result.step.args["label"]
-    if scope.eyes is None:
+    eyes, label, period = scope.eyes, result.step.args["label"], result.period
+    if eyes is None:
         result.missing = NO_EYES
         return
-    engine = _engine_spans(scope, label, result.period)
-    windows, everything = _windows(result, scope, engine)
-    seen: list[tuple[int, int]] = []
-    read_s = 0.0
-    for start_ns, end_ns in windows:
-        for clip in clips_of(scope, start_ns, end_ns):
-            if clip.signal_mv.shape[1] < LEAST_S * clip.fs_hz:  # what a gap left over; the model reads from 1 s on
+
+    def seconds(utc_ns: int) -> float:
+        return (utc_ns - period.start_ns) / NS
+
+    def utc_ns(at_s: float) -> int:
+        return period.start_ns + round(at_s * NS)
+
+    def blocks() -> Iterator[Embeddings]:
+        first_ns = max(period.start_ns, period.end_ns - ALIKE_DAYS * 86_400 * NS)
+        for at_ns, vectors in embeddings(scope.conn, scope.wearer, first_ns, period.end_ns):
+            yield (at_ns - period.start_ns) / NS, vectors
+
+    def read(start_s: float, end_s: float) -> tuple[list[tuple[float, float]], float]:
+        spans, read_s = [], 0.0
+        for clip in clips_of(scope, utc_ns(start_s), utc_ns(end_s)):
+            length_s = clip.signal_mv.shape[1] / clip.fs_hz
+            if length_s < LEAST_S:  # what a gap left over
                 continue
-            read_s += clip.signal_mv.shape[1] / clip.fs_hz
-            for a, b in scope.eyes.localize(clip.signal_mv, clip.fs_hz, clip.leads, label):
-                if 0 <= a < b <= clip.signal_mv.shape[1] / clip.fs_hz + 1:
-                    seen.append((clip.start_ns + round(a * NS), clip.start_ns + round(b * NS)))
-    merged = queries.merge(seen)
-    theirs = [s for s in queries.merge(engine) if _touches(s, windows)]
-    agreed = [s for s in theirs if _touches(s, merged)]
+            read_s += float(np.isfinite(clip.signal_mv).any(axis=0).sum()) / clip.fs_hz
+            at_s = seconds(clip.start_ns)
+            for a, b in eyes.localize(clip.signal_mv, clip.fs_hz, clip.leads, label):
+                if 0 <= a < b <= length_s + 1:
+                    spans.append((at_s + a, at_s + b))
+        return spans, read_s
+
+    marks = [(max(seconds(a), 0.0), seconds(min(b, period.end_ns))) for a, b in _engine_spans(scope, label, period)]
+    budget = Budget(READING_S, scope.clock)
+    done = scan(seconds(period.end_ns), [(a, b) for a, b in marks if a < b], blocks, read, budget=budget)
     result.source = "model"
     result.facts |= {
-        "count": Fact("count", len(merged)),
-        "read": Fact("duration_s", read_s),
-        "whole": Fact("text", "all" if everything else "part"),
-        "engine": Fact("count", len(theirs)),
-        "agreed": Fact("count", len(agreed)),
-        "model_only": Fact("count", sum(not _touches(s, theirs) for s in merged)),
-        "engine_only": Fact("count", len(theirs) - len(agreed)),
+        "count": Fact("count", len(done.model)),
+        "read": Fact("duration_s", done.read_s),
+        "left": Fact("duration_s", done.left_s),
+        "whole": Fact("text", "all" if done.whole else "part"),
+        "engine": Fact("count", len(done.looked_at)),
+        "agreed": Fact("count", len(done.agreed)),
+        "model_only": Fact("count", len(done.model_only)),
+        "engine_only": Fact("count", len(done.engine_only)),
     }
+    marked = [one for one in done.found if one.model]
     result.items = [
         {
-            "start": Fact("utc", a),
-            "end": Fact("utc", b),
-            "duration": Fact("duration_s", (b - a) / NS),
-            "engine": Fact("text", "agrees" if _touches((a, b), engine) else "did not find it"),
+            "start": Fact("utc", utc_ns(one.start_s)),
+            "end": Fact("utc", utc_ns(one.end_s)),
+            "duration": Fact("duration_s", one.end_s - one.start_s),
+            "engine": Fact("text", "agrees" if one.engine else "did not find it"),
         }
-        for a, b in merged[:MAX_ITEMS]
+        for one in marked[:MAX_ITEMS]
     ]
-    result.citations = [span(a, b) for a, b in merged[:MAX_CITATIONS]]
+    result.citations = [span(utc_ns(one.start_s), utc_ns(one.end_s)) for one in marked[:MAX_CITATIONS]]
 
 
 def _engine_spans(scope: Scope, label: str, period: Period) -> list[tuple[int, int]]:
     """Return what the rhythm engine found of a label, beats with half a second on both sides."""
-    if label in BEAT_LABELS:
+    if label in BEAT_LABELS or label in SHAPES:
         return [(at - NS // 2, at + NS // 2) for at in beat_times(scope, label, period)]
     rule = "unreadable" if label == "noise" else label
     if rule not in EVENT_LABELS:
         return []
     return [(row["start_ns"], row["end_ns"]) for row in findings(scope, rule, period)]
-
-
-def _windows(result: Result, scope: Scope, engine: list[tuple[int, int]]) -> tuple[list[tuple[int, int]], bool]:
-    """Return the spans the model reads, and whether they are the whole period."""
-    period = result.period
-    if period.end_ns - period.start_ns <= MAX_CLIPS * CLIP_S * NS:
-        return [(period.start_ns, period.end_ns)], True
-    around = [(a - MARGIN_S * NS, min(b, a + CLIP_S * NS) + MARGIN_S * NS) for a, b in engine]
-    for row in findings(scope, result.step.args["label"], period)[:3] if _has_events(result) else []:
-        around += [(at, at + HOP_NS + 2 * MARGIN_S * NS) for at, _ in _alike(scope, row, period)]
-    clipped = [(max(a, period.start_ns), min(b, period.end_ns)) for a, b in around]
-    return queries.merge(clipped)[:MAX_CLIPS], False
-
-
-def _has_events(result: Result) -> bool:
-    label = result.step.args["label"]
-    return label in EVENT_LABELS and label != ANY
-
-
-def _touches(one: tuple[int, int], others: list[tuple[int, int]]) -> bool:
-    return any(one[0] < b and a < one[1] for a, b in others)
 
 
 def similar(result: Result, scope: Scope) -> None:

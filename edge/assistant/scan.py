@@ -1,42 +1,61 @@
-"""Localise over hours: what is worth a look, read clip by clip, told in seconds of the recording.
+"""A scan: the model reads the clips worth a look as far as time allows; its spans and the engine's, side by side.
 
-Candidates come from the rhythm engine's marks and from the windows whose embeddings are nearest to theirs, which is
-where the engine may have missed one. The model reads clips of at most 60 s around them; its spans and the engine's
-are laid side by side, and what only one of them says is shown as such.
+Used for recordings in files (`hours.py`) and for the gateway's database (`looking.py`). Where only one of model and
+engine names something both are shown. What the model has not read says nothing about what the engine marks there.
 """
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
-from edge.assistant.soft import MAX_S
+from edge.assistant.candidates import Blocks, candidates
 from edge.assistant.wording import Span, merge
-from edge.encoder.contract import HOP_S
+from edge.clock import Clock, SystemClock
 
-CLIP_S = 30.0
-"""Usual length of a clip: long enough for a rhythm, short enough to be read exactly."""
-MARGIN_S = 4.0
-"""Signal on either side of a candidate."""
-SIMILAR_PER_HOUR = 12
-MIN_SIMILAR = 0.85
-"""Cosine similarity (of embeddings less their mean) of a window worth a look."""
+MAX_READ_S = 1800.0
+"""Signal read in one scan at most; what is not longer is read whole."""
 
-Read = Callable[[float, float], list[Span] | None]
-"""`read(start_s, end_s)` returns the model's spans in seconds of the recording; None where nothing was recorded."""
+Read = Callable[[float, float], tuple[list[Span], float]]
+"""`read(start_s, end_s)` returns the model's spans, and how many seconds of signal it read: 0 where there are none."""
+
+
+class Budget:
+    """Time for reading, seconds from now on."""
+
+    def __init__(self, seconds: float = math.inf, clock: Clock | None = None) -> None:
+        self._clock = clock or SystemClock()
+        self._until_s = self._clock.monotonic_s() + seconds
+        self._slowest = 0.0
+        self._began: tuple[float, float] | None = None
+
+    def allows(self, length_s: float) -> bool:
+        """Return whether a clip of `length_s` can still be read if that is as slow as the slowest one before it.
+
+        The first one always is: a scan that reads nothing answers nothing.
+        """
+        now_s = self._clock.monotonic_s()
+        if self._began is not None:
+            at_s, length_before_s = self._began
+            self._slowest = max(self._slowest, (now_s - at_s) / length_before_s)
+            if now_s + self._slowest * length_s > self._until_s:
+                return False
+        self._began = (now_s, length_s)
+        return True
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A stretch of the recording that the model, the engine or both name."""
+    """A stretch that the model, the engine or both name."""
 
     start_s: float
     end_s: float
     model: bool
     engine: bool
+    read: bool
+    """Whether the model has read there."""
 
     @property
     def agreed(self) -> str:
@@ -46,84 +65,106 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """The outcome of a scan."""
+    """What model and engine say, in seconds from the beginning of the recording or period."""
 
-    found: tuple[Found, ...]
+    model: tuple[Span, ...]
+    """The model's spans, merged."""
+    engine: tuple[Span, ...]
+    """The engine's, merged, wherever they are."""
     clips: tuple[Span, ...]
-    """What the model has read."""
+    """Where the model has read, in order of time."""
     unread: tuple[Span, ...]
     """Clips in which nothing was recorded."""
+    left: tuple[Span, ...]
+    """Clips worth a look that were not read any more, the most promising first."""
+    read_s: float
+    """Signal that the model has read."""
+    whole: bool
+    """Whether it has read all there is."""
 
     @property
-    def read_s(self) -> float:
-        return sum(end - start for start, end in self.clips)
+    def left_s(self) -> float:
+        return sum(end - start for start, end in self.left)
+
+    @property
+    def looked_at(self) -> list[Span]:
+        """The engine's spans where the model has read."""
+        return [span for span in self.engine if _touches(span, self.clips)]
+
+    @property
+    def agreed(self) -> list[Span]:
+        """Those of the engine's spans that the model marks too."""
+        return [span for span in self.looked_at if _touches(span, self.model)]
+
+    @property
+    def engine_only(self) -> list[Span]:
+        """The engine's spans where the model has read and marks nothing."""
+        return [span for span in self.looked_at if not _touches(span, self.model)]
+
+    @property
+    def model_only(self) -> list[Span]:
+        """The model's spans of which the engine says nothing."""
+        return [span for span in self.model if not _touches(span, self.engine)]
+
+    @property
+    def found(self) -> list[Found]:
+        """All spans in order; where they overlap, the model's, named by both."""
+        found = [Found(a, b, True, _touches((a, b), self.engine), True) for a, b in self.model]
+        found += [
+            Found(a, b, False, True, _touches((a, b), self.clips))
+            for a, b in self.engine
+            if not _touches((a, b), self.model)
+        ]
+        return sorted(found, key=lambda one: one.start_s)
 
 
-def scan(length_s: float, marks: Sequence[Span], embeddings: NDArray[np.floating], read: Read) -> Scan:
-    """Read a recording of `length_s` seconds.
+def scan(
+    length_s: float, marks: Sequence[Span], blocks: Blocks, read: Read, *, most_s: float = MAX_READ_S, budget: Budget
+) -> Scan:
+    """Let the model read what is worth a look.
 
     Args:
-        length_s: of the recording.
-        marks: the engine's spans of the label, seconds.
-        embeddings: [hops, D], NaN where nothing was recorded.
+        length_s: of the recording or period, which begins at 0.
+        marks: the engine's spans of what is looked for.
+        blocks: embeddings of its hops.
         read: the model.
+        most_s: so much is read at most; a period that is not longer is read whole.
+        budget: time for it.
     """
-    clips, unread, spans = [], [], []
-    for start, end in plan_clips(length_s, marks, embeddings):
-        said = read(start, end)
-        if said is None:
-            unread.append((start, end))
-        else:
-            clips.append((start, end))
-            spans += said
-    return Scan(tuple(beside(merge(spans), merge(marks))), tuple(clips), tuple(unread))
-
-
-def plan_clips(length_s: float, marks: Sequence[Span], embeddings: NDArray[np.floating]) -> list[Span]:
-    """Return the clips worth reading, in order, not overlapping, none longer than 60 s."""
-    wanted = [(max(a - MARGIN_S, 0.0), min(b + MARGIN_S, length_s)) for a, b in marks]
-    most = max(1, round(SIMILAR_PER_HOUR * length_s / 3600))
-    for hop in similar_hops(embeddings, marks, most):
-        middle = (hop + 0.5) * HOP_S
-        wanted.append((max(middle - MARGIN_S, 0.0), min(middle + MARGIN_S, length_s)))
+    engine = merge(marks)
+    whole = length_s <= most_s
     clips: list[Span] = []
-    for start, end in merge([span for span in wanted if span[1] > span[0]]):
-        if clips and end - clips[-1][0] <= CLIP_S:
-            clips[-1] = (clips[-1][0], end)
+    unread: list[Span] = []
+    left: list[Span] = []
+    spans: list[Span] = []
+    planned_s = read_s = 0.0
+    over = False
+    for clip in candidates(length_s, engine, blocks, whole=whole):
+        place = (clip.start_s, clip.end_s)
+        over = over or planned_s + clip.length_s > most_s + 1 or not budget.allows(clip.length_s)
+        if over:
+            left.append(place)
             continue
-        pieces = max(1, -int(-(end - start) // MAX_S))
-        width = (end - start) / pieces
-        clips += [(round(start + k * width, 1), round(start + (k + 1) * width, 1)) for k in range(pieces)]
-    return [(a, b) for a, b in clips if b - a >= 1]
+        said, seconds = read(*place)
+        if seconds <= 0:
+            unread.append(place)
+            continue
+        planned_s += clip.length_s
+        read_s += seconds
+        clips.append(place)
+        spans += said
+    return Scan(
+        model=tuple(merge(spans)),
+        engine=tuple(engine),
+        clips=tuple(sorted(clips)),
+        unread=tuple(sorted(unread)),
+        left=tuple(left),
+        read_s=read_s,
+        whole=whole and not left,
+    )
 
 
-def similar_hops(embeddings: NDArray[np.floating], marks: Sequence[Span], most: int) -> list[int]:
-    """Return up to `most` hops outside the marks that look like those inside, most alike first."""
-    if not marks or not len(embeddings):
-        return []
-    known = ~np.isnan(embeddings).any(axis=1)
-    if not known.any():
-        return []
-    centred = np.where(known[:, None], embeddings - np.nanmean(embeddings[known], axis=0), 0.0)
-    centred = centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-9)
-    inside = np.zeros(len(embeddings), dtype=bool)
-    for start, end in marks:
-        inside[int(start // HOP_S) : int(end // HOP_S) + 1] = True
-    seeds = centred[inside & known][:200]
-    if not len(seeds):
-        return []
-    nearest = (centred @ seeds.T).max(axis=1)
-    nearest[inside | ~known] = -1
-    order = np.argsort(-nearest, kind="stable")[:most]
-    return [int(n) for n in order if nearest[n] >= MIN_SIMILAR]
-
-
-def beside(model: Sequence[Span], engine: Sequence[Span]) -> list[Found]:
-    """Return the spans of both in order; where they overlap, the model's span, named by both."""
-    found = []
-    for start, end in model:
-        found.append(Found(start, end, True, any(a < end and start < b for a, b in engine)))
-    for start, end in engine:
-        if not any(a < end and start < b for a, b in model):
-            found.append(Found(start, end, False, True))
-    return sorted(found, key=lambda one: one.start_s)
+def _touches(one: Span, others: Sequence[Span]) -> bool:
+    """Return whether a span overlaps one of `others`, which are in order and do not overlap."""
+    last = bisect_left(others, (one[1],)) - 1
+    return last >= 0 and others[last][1] > one[0]

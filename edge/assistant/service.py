@@ -24,7 +24,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import structlog
+from numpy.typing import NDArray
 from sqlalchemy import Connection, Engine
 
 from edge import sdnotify
@@ -33,6 +35,7 @@ from edge.assistant.client import FILE_NAME
 from edge.assistant.localtime import parse_instant, zone
 from edge.assistant.model import LanguageModel
 from edge.assistant.plan import context_of
+from edge.assistant.result import Eyes
 from edge.clock import SystemClock
 from edge.config import load
 from edge.errors import AnyecgError, BadInputError
@@ -146,6 +149,30 @@ class Careful:
     def close(self) -> None:
         """Free the model."""
         self._model.close()
+
+
+class CarefulEyes:
+    """The model that looks, asked for the next clip only as long as somebody waits."""
+
+    def __init__(self, eyes: Eyes, writer: Careful) -> None:
+        self._eyes, self._writer = eyes, writer
+        self.name = eyes.name
+
+    def localize(
+        self, signal_mv: NDArray[np.float32], fs_hz: float, leads: tuple[str, ...], label: str
+    ) -> list[tuple[float, float]]:
+        """Return the spans of a label in a clip."""
+        self._check()
+        return self._eyes.localize(signal_mv, fs_hz, leads, label)
+
+    def describe(self, signal_mv: NDArray[np.float32], fs_hz: float, leads: tuple[str, ...]) -> str:
+        """Return what is seen in a clip."""
+        self._check()
+        return self._eyes.describe(signal_mv, fs_hz, leads)
+
+    def _check(self) -> None:
+        if self._writer.job is not None:
+            self._writer.job.check()
 
 
 class Service:
@@ -345,7 +372,8 @@ def load_helpers(state: Path) -> Helpers:
         log.warning("the model cannot look at signal", error=str(error))
         path = settings.model
     model = LanguageModel(path, threads=settings.threads, n_ctx=settings.n_ctx, gpu_layers=settings.gpu_layers)
-    return Helpers(writer=Careful(model), eyes=look.open_eyes(model))
+    writer, eyes = Careful(model), look.open_eyes(model)
+    return Helpers(writer=writer, eyes=None if eyes is None else CarefulEyes(eyes, writer))
 
 
 def _step_back() -> None:

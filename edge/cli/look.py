@@ -119,8 +119,12 @@ def _localize_long(looker: Looker, signal: Record, label: str, start_s: float, e
 
     told = localize_long(looker, signal, label, start_s, end_s)
     found = told["found"]
-    lines = [f"{one['start_s']:.1f} s - {one['end_s']:.1f} s  {one['agreed']}" for one in found]
-    lines.append(f"{len(found)} found; {told['read_s']:.0f} s of {told['length_s']:.0f} s read by the model")
+    lines = [
+        f"{one['start_s']:.1f} s - {one['end_s']:.1f} s  {one['agreed']}{'' if one['read'] else ' (not read)'}"
+        for one in found
+    ]
+    more = f", {told['left_s']:.0f} s more stood out" if told["left_s"] else ""
+    lines.append(f"{len(found)} found; {told['read_s']:.0f} s of {told['length_s']:.0f} s read by the model{more}")
     _answer(told, "\n".join(lines), out)
 
 
@@ -177,7 +181,7 @@ def _clip(signal: Record, start_s: float, end_s: float) -> Clip:
     first, last = round(start_s * signal.fs_hz), round(end_s * signal.fs_hz)
     if not 0 <= first < last <= signal.n:
         raise BadInputError(f"{signal.name}: seconds {start_s:g} to {end_s:g} are not within {signal.duration_s:.1f} s")
-    return Clip.of_samples(signal.samples[:, first:last], signal.uv_per_lsb, signal.fs_hz)
+    return Clip.of_samples(signal.samples[:, first:last], signal.uv_per_lsb, signal.fs_hz, signal.leads)
 
 
 def _place(given: str) -> tuple[Path, float | None, float | None]:

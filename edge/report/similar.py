@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from sqlalchemy import Connection, func, select
 
 from edge.encoder.contract import HOP_S, TOKEN_DIM
-from edge.encoder.windows import first_sample, hop_of
+from edge.encoder.windows import HOP, first_sample, hop_of
+from edge.signal.prepare import step
 from edge.store import queries
 from edge.store.tables import analysis, cursor, embedding
 
@@ -91,9 +92,51 @@ def _nearest(
     conn: Connection, recording: queries.Recording, encoder: str, target: NDArray[np.float32], first: int, end: int
 ) -> tuple[list[tuple[float, int]], int]:
     """Return the best (similarity, UTC) of each `_AT_ONCE` hops of a span, and how many were compared."""
-    k, stop = hop_of(recording.fs_hz, first), hop_of(recording.fs_hz, end - 1) + 1
     found: list[tuple[float, int]] = []
     searched = 0
+    for hops, vectors in _hops(conn, recording, encoder, first, end):
+        scores = _unit(vectors) @ target
+        scores[~np.isfinite(scores)] = -1.0
+        searched += len(hops)
+        best = np.argsort(scores)[::-1][:_BEST]
+        found += [(float(scores[n]), recording.to_utc_ns(first_sample(recording.fs_hz, int(hops[n])))) for n in best]
+    return found, searched
+
+
+def embeddings(
+    conn: Connection, wearer: str, start_ns: int, end_ns: int
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+    """Yield when hops of a period begin, ns UTC, and their embeddings [n, D], some thousands at a time.
+
+    Of one encoder: the one that reads the newest of the wearer's recordings there.
+    """
+    spans = [(r, span) for r in queries.recordings(conn, wearer) for span in r.sample_spans(start_ns, end_ns)]
+    encoder = None
+    for recording, _ in reversed(spans):
+        known = select(embedding.c.encoder).distinct().where(embedding.c.recording_id == recording.id)
+        encoders = set(conn.execute(known).scalars())
+        if encoders:
+            encoder = _present(conn, recording.id, encoders)
+            break
+    for recording, (first, end) in spans if encoder is not None else ():
+        for hops, vectors in _hops(conn, recording, encoder, first, end):
+            yield _utc_ns(recording, hops), vectors
+
+
+def _utc_ns(recording: queries.Recording, hops: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return when hops begin as `Recording.to_utc_ns` says, to a sample."""
+    samples = np.ceil(hops * (HOP * float(step(recording.fs_hz)))).astype(np.int64)
+    index0, utc_ns, rate_hz = (np.array(column) for column in zip(*recording.segments, strict=True))
+    n = np.maximum(np.searchsorted(index0, samples, side="right") - 1, 0)
+    at: NDArray[np.int64] = utc_ns[n] + np.rint((samples - index0[n]) / rate_hz[n] * queries.NS).astype(np.int64)
+    return at
+
+
+def _hops(
+    conn: Connection, recording: queries.Recording, encoder: str, first: int, end: int
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+    """Yield hops and their embeddings of samples [first, end), `_AT_ONCE` at a time."""
+    k, stop = hop_of(recording.fs_hz, first), hop_of(recording.fs_hz, end - 1) + 1
     for low in range(k, stop, _AT_ONCE):
         rows = conn.execute(
             select(embedding.c.k, embedding.c.vector).where(
@@ -103,14 +146,8 @@ def _nearest(
                 embedding.c.k < min(low + _AT_ONCE, stop),
             )
         ).all()
-        if not rows:
-            continue
-        scores = _unit(_vectors([r.vector for r in rows])) @ target
-        scores[~np.isfinite(scores)] = -1.0
-        searched += len(rows)
-        best = np.argsort(scores)[::-1][:_BEST]
-        found += [(float(scores[n]), recording.to_utc_ns(first_sample(recording.fs_hz, rows[n].k))) for n in best]
-    return found, searched
+        if rows:
+            yield np.array([row.k for row in rows]), _vectors([row.vector for row in rows])
 
 
 def _vectors(packed: list[bytes]) -> NDArray[np.float32]:
