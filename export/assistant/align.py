@@ -71,7 +71,7 @@ def _whole(facts: Facts) -> NDArray[np.float32]:
     rhythm, quality = facts.rhythm, facts.quality
     said = among(RHYTHMS, [rhythm or ""], rhythm is not None)
     said += among(QUALITIES, [quality or ""], quality is not None)
-    return np.array(said + among(SUPERCLASSES, facts.statements, facts.db == "ptbxl"), dtype=np.float32)
+    return np.array(said + among(list(SUPERCLASSES), facts.statements, facts.db == "ptbxl"), dtype=np.float32)
 
 
 def _beats(clip: Clip) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -280,7 +280,7 @@ class Batches:
                 n += 1
                 if made is None:
                     continue
-                seen = [self._seen[pick.integers(len(self._seen))][k] for k in made.numbers]
+                seen = [self._seen[int(pick.integers(len(self._seen)))][k] for k in made.numbers]
                 one = sequence(made, seen, self._tokenize, written=self._settings.time == WRITTEN)
             n += 1
             if len(one.ids) <= self._settings.tokens:
