@@ -68,7 +68,7 @@ def frames(encoder: Encoder, ecg: NDArray[np.float32], leads: Sequence[str] = ()
     padded = np.full((1, present.shape[0], seconds * MODEL_FS_HZ), np.nan, dtype=np.float32)
     padded[0, :, : ecg.shape[1]] = present
     tokens = -(-ecg.shape[1] * TOKEN_FS_HZ // MODEL_FS_HZ)
-    names = [name for name, kept in zip(leads, there, strict=True) if kept] if leads else []
+    names = [leads[int(n)] for n in np.flatnonzero(there)] if leads else []
     return collect(encoder.run(padded), padded[0], names)[:tokens]
 
 
