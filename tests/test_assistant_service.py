@@ -352,6 +352,72 @@ def test_an_assistant_that_nobody_asks_ends(tmp_path: Path) -> None:
     assert not serves(state)
 
 
+PAGE = """
+import asyncio, sys
+from pathlib import Path
+from edge.web.answering import Answerer
+
+async def main() -> None:
+    page = Answerer(Path(sys.argv[1]))
+    async for said in page.ask("AF episodes on 28 March 2026?", "ann"):
+        print(said, flush=True)
+    print("asked", page._process.pid, flush=True)
+    await asyncio.sleep(600)
+
+asyncio.run(main())
+"""
+
+
+def test_the_pages_assistant_does_not_outlive_the_page(tmp_path: Path) -> None:
+    state = build(tmp_path)
+    with subprocess.Popen([sys.executable, "-c", PAGE, str(state)], stdout=subprocess.PIPE, text=True) as page:
+        assert page.stdout is not None
+        answered = next(line for line in page.stdout if line.startswith("asked"))
+        helper = psutil.Process(int(answered.split()[1]))
+        assert serves(state)
+        page.kill()
+    helper.wait(120)
+    assert not serves(state)
+
+
+def test_a_page_that_ends_while_the_model_loads_leaves_no_assistant(tmp_path: Path) -> None:
+    state = build(tmp_path)
+
+    async def leave() -> psutil.Process:
+        starting = asyncio.create_task(start(state, 600.0))
+        before = set(psutil.Process().children())
+        while not (helpers := set(psutil.Process().children()) - before):
+            await asyncio.sleep(0.01)
+        starting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+        (helper,) = helpers
+        return helper
+
+    asyncio.run(asyncio.wait_for(leave(), 60)).wait(60)
+    assert not serves(state)
+
+
+def test_one_that_the_page_started_makes_way_for_the_service(tmp_path: Path) -> None:
+    state = build(tmp_path)
+
+    async def both() -> tuple[int, bool]:
+        pages = await start(state, 600.0)
+        service = await asyncio.create_subprocess_exec(sys.executable, "-m", "edge", "assistant", "--state", str(state))
+        code = await pages.wait()
+        assert pages.stdin is not None
+        pages.stdin.close()
+        while not serves(state):
+            assert service.returncode is None
+            await asyncio.sleep(0.05)
+        said = [said async for said in converse_async(state, ASKED)][-1]
+        service.terminate()
+        await service.wait()
+        return code, "done" in said
+
+    assert asyncio.run(asyncio.wait_for(both(), 300)) == (0, True)
+
+
 def test_over_mqtt_one_asks_about_the_wearer_of_the_topic_alone(served: Path, tmp_path: Path) -> None:
     request = {"question": ASKED["question"], "now": ASKED["now"]}
     answer = asyncio.run(asked(served, "ann", request))

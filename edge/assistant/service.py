@@ -2,7 +2,8 @@
 
 One JSON object per line. A caller writes `{"question", "wearer", "now", "since", "context", "caller"}` and reads
 `{"stage": TEXT}`, `{"text": PIECE}` …, and as the last line `{"done": ANSWER}` or `{"error": TEXT, "bad_input": BOOL}`;
-`{"status": true}` is answered with counters. The socket (0600) answers its own user and root.
+`{"status": true}` is answered with counters; `{"make_way": true}` ends one that the page has started. The socket (0600)
+answers its own user and root.
 
 Questions are answered one at a time, callers in turn, so that one who asks much keeps nobody else waiting. Who hangs up
 is not answered any further; an answer that takes longer than `ANSWER_S` is given up between two words, and if the model
@@ -31,7 +32,7 @@ from sqlalchemy import Connection, Engine
 
 from edge import sdnotify
 from edge.assistant.ask import Helpers, ask, whom
-from edge.assistant.client import FILE_NAME
+from edge.assistant.client import FILE_NAME, make_way, serves
 from edge.assistant.localtime import parse_instant, zone
 from edge.assistant.model import LanguageModel
 from edge.assistant.plan import context_of
@@ -251,12 +252,12 @@ class Service:
             await writer.drain()
         except ValueError:
             writer.write(_line({"error": f"request is longer than {MAX_LINE_BYTES} bytes", "bad_input": True}))
-        except (OSError, TimeoutError):
-            pass  # the caller has gone, or is silent
+        except (OSError, TimeoutError, asyncio.CancelledError):
+            pass  # the caller has gone or is silent, or the service ends; Python 3.11 logs a cancelled handler
         finally:
             self._connections -= 1
             writer.close()
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, asyncio.CancelledError):
                 await writer.wait_closed()
 
     async def _reply(self, line: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -265,6 +266,17 @@ class Service:
         except BadInputError as error:
             self.counters["refused"] += 1
             writer.write(_line({"error": str(error), "bad_input": True}))
+            await writer.drain()
+            return
+        if request.get("make_way"):
+            if self._idle_s is None:
+                writer.write(
+                    _line({"error": f"an assistant already answers on {self._state / FILE_NAME}", "bad_input": False})
+                )
+            else:
+                self._idle_s = 0.0
+                self._wake.set()
+                writer.write(_line({"done": {}}))
             await writer.drain()
             return
         if request.get("status"):
@@ -384,9 +396,17 @@ def _step_back() -> None:
             os.setpriority(os.PRIO_PROCESS, thread, nice)
 
 
-def serve(state: Path, idle_s: float | None = None) -> None:
-    """Run the service until SIGTERM, or until nobody has asked for `idle_s`."""
+def serve(state: Path, idle_s: float | None = None, *, until_eof: bool = False) -> None:
+    """Run the service until SIGTERM, until nobody has asked for `idle_s`, or until standard input is closed.
+
+    Without `idle_s` it takes the place of one that the page has started.
+
+    Raises:
+        AnyecgError: another assistant answers there, or the model cannot be loaded.
+    """
     _step_back()
+    if idle_s is None and serves(state):
+        make_way(state)
 
     async def run() -> None:
         import signal
@@ -395,6 +415,14 @@ def serve(state: Path, idle_s: float | None = None) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, service.cancel)
+
+        def heard() -> None:
+            if not os.read(0, 1 << 12):
+                loop.remove_reader(0)
+                service.cancel()
+
+        if until_eof:
+            loop.add_reader(0, heard)
         with contextlib.suppress(asyncio.CancelledError):
             await service
 
@@ -408,8 +436,9 @@ def _parsed(line: bytes) -> Said:
         raise BadInputError("request is not a line of JSON") from None
     if not isinstance(request, dict):
         raise BadInputError("request is not a JSON object")
-    if request.get("status"):
-        return {"status": True}
+    for name in ("status", "make_way"):
+        if request.get(name):
+            return {name: True}
     if not isinstance(request.get("question"), str):
         raise BadInputError('request has no text "question"')
     if not isinstance(request.get("wearer"), str | None) or not isinstance(request.get("since"), str | None):
