@@ -352,6 +352,39 @@ def test_an_assistant_that_nobody_asks_ends(tmp_path: Path) -> None:
     assert not serves(state)
 
 
+HANGING = """
+import asyncio, sys, time
+from pathlib import Path
+from edge.assistant import service
+from edge.assistant.ask import Helpers
+
+class Hanging:
+    name = "hanging"
+
+    def stream(self, prompt, grammar, max_tokens):
+        time.sleep(600)
+        yield ""
+
+service.ANSWER_S = service.GRACE_S = 0.5
+make = lambda _: Helpers(writer=service.Careful(Hanging()))
+asyncio.run(service.Service(Path(sys.argv[1]), make).serve())
+"""
+
+
+def test_a_model_that_hangs_ends_the_process_with_an_error(tmp_path: Path) -> None:
+    """So that systemd, whose unit restarts it on failure, starts another one; the caller is told."""
+    state = build(tmp_path)
+    with subprocess.Popen([sys.executable, "-c", HANGING, str(state)]) as process:
+        while not serves(state):
+            assert process.poll() is None
+            select_wait()
+        with pytest.raises(AnyecgError, match="ended unexpectedly"):
+            list(converse(state, ASKED))
+        assert process.wait(60) == 70
+    unit = Path(__file__).parent.parent / "systemd/anyecg-assistant.service"
+    assert "Restart=on-failure" in unit.read_text(encoding="utf-8")
+
+
 PAGE = """
 import asyncio, sys
 from pathlib import Path
