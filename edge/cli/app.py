@@ -49,6 +49,8 @@ def main() -> None:
     """Entry point: 0 done, 1 failed, 2 wrong usage or bad input."""
     from edge.cli import logs, register
 
+    # NumPy's OpenBLAS would share out small products over all cores, where its idle threads spin.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     logs.configure()
     register.all_commands()
     try:
