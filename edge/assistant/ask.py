@@ -45,8 +45,8 @@ PLAIN_WORDS = WORDS | frozenset(_PLAIN_TEXT.split())
 NOT_UNDERSTOOD = (
     "I did not understand the question. I can count, list and time events (for example: how many PVCs last night, "
     "how long was I in AF yesterday, when was the last pause), give the heart rate, its trend and variability, compare "
-    "two periods, explain a term, say how much was recorded, and summarise a period. I cannot help in an emergency: if "
-    "somebody is unwell, call the emergency number."
+    "two periods, describe the signal or mark beats in it, explain a term, say how much was recorded, and summarise a "
+    "period. I cannot help in an emergency: if somebody is unwell, call the emergency number."
 )
 NOT_A_DIAGNOSIS = " This is what the software found in the recording, not a diagnosis."
 

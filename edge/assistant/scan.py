@@ -84,7 +84,7 @@ class Scan:
 
     @property
     def left_s(self) -> float:
-        return sum(end - start for start, end in self.left)
+        return sum((end - start for start, end in self.left), 0.0)
 
     @property
     def looked_at(self) -> list[Span]:

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.status import Status
 
 from edge.errors import AnyecgError, BadInputError
 
@@ -33,6 +34,11 @@ StateOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 DEFAULT_STATE = Path(os.environ.get("XDG_STATE_HOME", Path.home() / ".local/state")) / "anyecg"
+
+
+def waiting(what: str = "looking it up") -> Status:
+    """Return a line that a terminal shows from `start` to `stop`; elsewhere nothing is written."""
+    return errors.status(what)
 
 
 def print_json(value: Any) -> None:
