@@ -171,7 +171,7 @@ class _Near:
         known = np.isfinite(self.ecg)
         all_known = bool(known.all())
         self._scale = _mean_amplitude(self.ecg, None if all_known else known)
-        self._whole = self._deflection(0, self._n) if all_known else None
+        self._whole = self._deflection(self.ecg) if all_known else None
 
     def r_position(self, guess: float) -> float:
         """Return where the leads together deflect most around `guess`.
@@ -180,22 +180,21 @@ class _Near:
         """
         centre = round(guess)
         low, high = max(0, centre - _SEARCH), min(self._n, centre + _SEARCH + 1)
-        deflection = self._deflection(low, high) if self._whole is None else self._whole[low:high]
-        values = list(map(mul, deflection, _PRIOR[low - centre + _SEARCH :]))
+        deflection = self._deflection(self.ecg[:, low:high]) if self._whole is None else self._whole[low:high]
+        values = list(map(mul, deflection.tolist(), _PRIOR[low - centre + _SEARCH :]))
         highest = max(values)
         if highest == 0:
             return guess
         top = values.index(highest)
         return low + top + _vertex(values, top)
 
-    def _deflection(self, low: int, high: int) -> list[float]:
-        """Return the sum of all leads that are known throughout, each relative to its mean amplitude."""
-        total = np.zeros(high - low)
-        for lead, mean in zip(self.ecg[:, low:high], self._scale, strict=True):
-            if mean > 0 and np.isfinite(lead).all():
-                total += np.abs(lead) / mean
-        values: list[float] = total.tolist()
-        return values
+    def _deflection(self, ecg: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return the sum of all leads that are known throughout `ecg`, each relative to its mean amplitude."""
+        total = np.zeros(ecg.shape[1])
+        for lead, mean in zip(np.abs(ecg), self._scale, strict=True):
+            if mean > 0 and math.isfinite(np.add.reduce(lead)):
+                total += lead / mean
+        return total
 
 
 def _mean_amplitude(ecg: NDArray[np.float32], known: NDArray[np.bool_] | None) -> list[float]:

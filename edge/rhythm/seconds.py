@@ -14,6 +14,7 @@ from edge.signal.quality import peak_to_peak_mv
 
 SIGNALS = ("readable", "unreadable", "flat", "lead_off", "gap")
 _ASYS = RHYTHMS.index("ASYS")
+_AFIB, _AFL = RHYTHMS.index("AFIB"), RHYTHMS.index("AFL")
 _VT, _VF = RHYTHMS.index("VT"), RHYTHMS.index("VF")
 _NOTHING = (0.0,) * len(RHYTHMS)
 
@@ -52,6 +53,11 @@ class Second(NamedTuple):
     def asystole(self) -> float:
         """P(ASYS)."""
         return self.rhythm[_ASYS]
+
+    @property
+    def af(self) -> float:
+        """P(AFIB) + P(AFL)."""
+        return self.rhythm[_AFIB] + self.rhythm[_AFL]
 
     @property
     def ventricular(self) -> float:
