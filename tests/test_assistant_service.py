@@ -262,13 +262,8 @@ def test_who_hangs_up_has_no_further_clip_read(tmp_path: Path) -> None:
         name = "reader"
         read = 0
 
-        def __init__(self) -> None:
-            self.started = asyncio.Event()
-            self.loop = asyncio.get_running_loop()
-
         def localize(self, *_: object) -> list[tuple[float, float]]:
             self.read += 1
-            self.loop.call_soon_threadsafe(self.started.set)
             while not writer.job.cancelled:  # type: ignore[union-attr]
                 signal.sigtimedwait([], 0.01)
             return []
@@ -282,10 +277,11 @@ def test_who_hangs_up_has_no_further_clip_read(tmp_path: Path) -> None:
         task = asyncio.create_task(made.serve())
         while not serves(state):
             await asyncio.sleep(0.01)
-        _, sending = await asyncio.open_unix_connection(str(state / FILE_NAME))
+        hearing, sending = await asyncio.open_unix_connection(str(state / FILE_NAME))
         asking = ASKED | {"question": "Mark the VT from 6:09:30 to 6:12 this morning"}
         sending.write(json.dumps(asking).encode() + b"\n")
-        await reader.started.wait()
+        assert json.loads(await hearing.readline()) == {"stage": "looking it up"}
+        assert json.loads(await hearing.readline()) == {"stage": "looking at the signal, clip 1"}
         sending.close()
         while not made.counters["given_up"]:
             await asyncio.sleep(0.01)

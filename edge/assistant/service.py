@@ -75,6 +75,8 @@ class Job:
         self.request = request
         self.said: asyncio.Queue[Said] = asyncio.Queue()
         self.cancelled = False
+        self.clips = 0
+        """Clips that were read for it."""
         self.deadline_s = float("inf")
         self._loop = loop
 
@@ -172,8 +174,11 @@ class CarefulEyes:
         return self._eyes.describe(signal_mv, fs_hz, leads)
 
     def _check(self) -> None:
-        if self._writer.job is not None:
-            self._writer.job.check()
+        job = self._writer.job
+        if job is not None:
+            job.check()
+            job.clips += 1
+            job.say({"stage": f"looking at the signal, clip {job.clips}"})
 
 
 class Service:
