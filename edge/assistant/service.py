@@ -37,6 +37,7 @@ from edge.assistant.localtime import parse_instant, zone
 from edge.assistant.model import LanguageModel
 from edge.assistant.plan import context_of
 from edge.assistant.result import Eyes
+from edge.assistant.scan import READING_S
 from edge.clock import SystemClock
 from edge.config import load
 from edge.errors import AnyecgError, BadInputError
@@ -52,6 +53,7 @@ ANSWER_S = 60.0
 """An answer that takes longer is given up."""
 GRACE_S = 20.0
 """The process ends when the model has not come to the next word this long after that."""
+LEAST_READING_S = 10.0
 WORD_S = 0.5
 """If the model takes longer to its first word, answers are given in the usual wording for `REST_S`."""
 REST_S = 60.0
@@ -345,11 +347,16 @@ class Service:
             job.check()
             job.say({"text": piece})
 
-        helpers, writer = self._helpers, self._helpers.writer
+        helpers, writer = replace(self._helpers, reading_s=reading_s(self._turns.waiting)), self._helpers.writer
         if isinstance(writer, Careful) and writer.is_slow:
             helpers = replace(helpers, words_answers=False)
         with self._engine.connect() as conn:
             return answer_request(conn, job.request, helpers, say)
+
+
+def reading_s(waiting: int) -> float:
+    """Return the time for looking at signal within an answer, shared with those who wait."""
+    return max(READING_S / (1 + waiting), LEAST_READING_S)
 
 
 def answer_request(conn: Connection, request: Said, helpers: Helpers, say: Callable[[str], None]) -> Said:
