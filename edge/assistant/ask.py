@@ -19,6 +19,7 @@ from edge.assistant.plan import Marked, Step, Steps, line, mark, named, plain
 from edge.assistant.planner import Writer, make_plan
 from edge.assistant.reader import Reading, read
 from edge.assistant.result import Citation, Eyes, Result, Scope
+from edge.assistant.scan import READING_S
 from edge.assistant.spelling import WORDS
 from edge.assistant.tools import run_step
 from edge.clock import Clock, SystemClock
@@ -45,8 +46,8 @@ PLAIN_WORDS = WORDS | frozenset(_PLAIN_TEXT.split())
 NOT_UNDERSTOOD = (
     "I did not understand the question. I can count, list and time events (for example: how many PVCs last night, "
     "how long was I in AF yesterday, when was the last pause), give the heart rate, its trend and variability, compare "
-    "two periods, explain a term, say how much was recorded, and summarise a period. I cannot help in an emergency: if "
-    "somebody is unwell, call the emergency number."
+    "two periods, describe the signal or mark beats in it, explain a term, say how much was recorded, and summarise a "
+    "period. I cannot help in an emergency: if somebody is unwell, call the emergency number."
 )
 NOT_A_DIAGNOSIS = " This is what the software found in the recording, not a diagnosis."
 
@@ -112,6 +113,8 @@ class Helpers:
     """Whether the writer chooses the wording."""
     clock: Clock = field(default_factory=SystemClock)
     """By which the time for looking at signal is measured."""
+    reading_s: float = READING_S
+    """Time for looking at signal within one answer."""
 
 
 def ask(
@@ -237,7 +240,7 @@ def _run(
     helpers: Helpers,
 ) -> Result:
     tz = zone(next(w.timezone for w in everyone if w.id == step.args["wearer"]))
-    scope = Scope(conn, step.args["wearer"], tz, now_ns, helpers.eyes, helpers.clock)
+    scope = Scope(conn, step.args["wearer"], tz, now_ns, helpers.eyes, helpers.clock, helpers.reading_s)
     period = _period(scope, step.args["period"], _default(step, scope), since_ns)
     if step.tool != "compare":
         return run_step(step, period, scope)

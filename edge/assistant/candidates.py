@@ -162,7 +162,8 @@ def _known(vectors: NDArray[np.floating]) -> NDArray[np.bool_]:
 def _thinned(vectors: NDArray[np.floating]) -> NDArray[np.float32]:
     """Return at most `MAX_SEEDS` of them, spread evenly."""
     chosen = np.linspace(0, len(vectors) - 1, min(len(vectors), MAX_SEEDS)).astype(int)
-    return vectors[chosen].astype(np.float32)
+    thinned: NDArray[np.float32] = vectors[chosen].astype(np.float32)
+    return thinned
 
 
 def _unit(vectors: NDArray[np.floating]) -> NDArray[np.floating]:

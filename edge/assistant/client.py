@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import socket
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -110,15 +112,30 @@ async def asked(state: Path, wearer: str, request: dict[str, Any]) -> dict[str, 
     }
 
 
+def make_way(state: Path) -> None:
+    """Ask an assistant that the page has started to end after the questions it has; wait until it has.
+
+    Raises:
+        AnyecgError: the one that answers was not started by the page, or does not end within `ANSWER_S`.
+    """
+    with contextlib.suppress(AssistantGoneError):
+        list(converse(state, {"make_way": True}))
+    until_s = time.monotonic() + ANSWER_S
+    while serves(state):
+        if time.monotonic() > until_s:
+            raise AnyecgError(f"the assistant that the page has started did not end within {ANSWER_S:g} s")
+        time.sleep(0.05)
+
+
 async def start(state: Path, idle_s: float) -> asyncio.subprocess.Process:
-    """Start an assistant that ends when nobody has asked for `idle_s`, and return once it answers.
+    """Start an assistant that ends with this process, or when nobody has asked for `idle_s`; return once it answers.
 
     Raises:
         AnyecgError: it ended at once, or does not answer within `START_S`.
     """
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "edge", "assistant", "--state", str(state), "--idle", f"{idle_s:g}"),
-        stdin=asyncio.subprocess.DEVNULL,
+        *(sys.executable, "-m", "edge", "assistant", "--state", str(state), "--idle", f"{idle_s:g}", "--until-eof"),
+        stdin=asyncio.subprocess.PIPE,  # closed by the kernel if this process dies
         stdout=asyncio.subprocess.DEVNULL,
         env={"OMP_WAIT_POLICY": "PASSIVE", **os.environ},
     )
@@ -128,7 +145,10 @@ async def start(state: Path, idle_s: float) -> asyncio.subprocess.Process:
                 if process.returncode is not None and not serves(state):
                     raise AnyecgError(f"the assistant ended at once (code {process.returncode}): see the log")
                 await asyncio.sleep(0.05)
-    except TimeoutError:
-        process.kill()
-        raise AnyecgError(f"the assistant did not start within {START_S:g} s") from None
+    except BaseException as error:  # also who asked may be gone before it answers
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        if isinstance(error, TimeoutError):
+            raise AnyecgError(f"the assistant did not start within {START_S:g} s") from None
+        raise
     return process

@@ -23,8 +23,6 @@ from edge.store import queries, waveform
 
 STRIP_S = 10
 CLIP_S = 60
-READING_S = 40.0
-"""Time for reading within one answer, which the service gives up after 60 s; what is most promising is read first."""
 ALIKE_DAYS = 7
 """What looks like the marks is searched for in the last days of a longer period: 2.5 s each time."""
 SHOWN_PLACES = 8
@@ -144,7 +142,7 @@ def localize(result: Result, scope: Scope) -> None:
         return spans, read_s
 
     marks = [(max(seconds(a), 0.0), seconds(min(b, period.end_ns))) for a, b in _engine_spans(scope, label, period)]
-    budget = Budget(READING_S, scope.clock)
+    budget = Budget(scope.reading_s, scope.clock)
     done = scan(seconds(period.end_ns), [(a, b) for a, b in marks if a < b], blocks, read, budget=budget)
     result.source = "model"
     result.facts |= {

@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 from edge.assistant.localtime import NS, iso_utc, show_duration, spoken, to_local
 from edge.assistant.period import Period
 from edge.assistant.plan import Step
+from edge.assistant.scan import READING_S
 from edge.clock import Clock, SystemClock
 from edge.store import queries
 
@@ -125,6 +126,7 @@ class Scope:
     eyes: Eyes | None = None
     clock: Clock = field(default_factory=SystemClock)
     """By which the time for looking at signal is measured."""
+    reading_s: float = READING_S
 
 
 def is_one_day(period: Period, tz: ZoneInfo) -> bool:

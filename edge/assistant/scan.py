@@ -17,6 +17,8 @@ from edge.clock import Clock, SystemClock
 
 MAX_READ_S = 1800.0
 """Signal read in one scan at most; what is not longer is read whole."""
+READING_S = 40.0
+"""Time for reading within one answer, which the service gives up after 60 s; what is most promising is read first."""
 
 Read = Callable[[float, float], tuple[list[Span], float]]
 """`read(start_s, end_s)` returns the model's spans, and how many seconds of signal it read: 0 where there are none."""
@@ -84,7 +86,7 @@ class Scan:
 
     @property
     def left_s(self) -> float:
-        return sum(end - start for start, end in self.left)
+        return sum((end - start for start, end in self.left), 0.0)
 
     @property
     def looked_at(self) -> list[Span]:

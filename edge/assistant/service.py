@@ -2,7 +2,8 @@
 
 One JSON object per line. A caller writes `{"question", "wearer", "now", "since", "context", "caller"}` and reads
 `{"stage": TEXT}`, `{"text": PIECE}` …, and as the last line `{"done": ANSWER}` or `{"error": TEXT, "bad_input": BOOL}`;
-`{"status": true}` is answered with counters. The socket (0600) answers its own user and root.
+`{"status": true}` is answered with counters; `{"make_way": true}` ends one that the page has started. The socket (0600)
+answers its own user and root.
 
 Questions are answered one at a time, callers in turn, so that one who asks much keeps nobody else waiting. Who hangs up
 is not answered any further; an answer that takes longer than `ANSWER_S` is given up between two words, and if the model
@@ -31,11 +32,12 @@ from sqlalchemy import Connection, Engine
 
 from edge import sdnotify
 from edge.assistant.ask import Helpers, ask, whom
-from edge.assistant.client import FILE_NAME
+from edge.assistant.client import FILE_NAME, make_way, serves
 from edge.assistant.localtime import parse_instant, zone
 from edge.assistant.model import LanguageModel
 from edge.assistant.plan import context_of
 from edge.assistant.result import Eyes
+from edge.assistant.scan import READING_S
 from edge.clock import SystemClock
 from edge.config import load
 from edge.errors import AnyecgError, BadInputError
@@ -51,6 +53,7 @@ ANSWER_S = 60.0
 """An answer that takes longer is given up."""
 GRACE_S = 20.0
 """The process ends when the model has not come to the next word this long after that."""
+LEAST_READING_S = 10.0
 WORD_S = 0.5
 """If the model takes longer to its first word, answers are given in the usual wording for `REST_S`."""
 REST_S = 60.0
@@ -74,6 +77,8 @@ class Job:
         self.request = request
         self.said: asyncio.Queue[Said] = asyncio.Queue()
         self.cancelled = False
+        self.clips = 0
+        """Clips that were read for it."""
         self.deadline_s = float("inf")
         self._loop = loop
 
@@ -171,8 +176,11 @@ class CarefulEyes:
         return self._eyes.describe(signal_mv, fs_hz, leads)
 
     def _check(self) -> None:
-        if self._writer.job is not None:
-            self._writer.job.check()
+        job = self._writer.job
+        if job is not None:
+            job.check()
+            job.clips += 1
+            job.say({"stage": f"looking at the signal, clip {job.clips}"})
 
 
 class Service:
@@ -251,12 +259,12 @@ class Service:
             await writer.drain()
         except ValueError:
             writer.write(_line({"error": f"request is longer than {MAX_LINE_BYTES} bytes", "bad_input": True}))
-        except (OSError, TimeoutError):
-            pass  # the caller has gone, or is silent
+        except (OSError, TimeoutError, asyncio.CancelledError):
+            pass  # the caller has gone or is silent, or the service ends; Python 3.11 logs a cancelled handler
         finally:
             self._connections -= 1
             writer.close()
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError, asyncio.CancelledError):
                 await writer.wait_closed()
 
     async def _reply(self, line: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -265,6 +273,17 @@ class Service:
         except BadInputError as error:
             self.counters["refused"] += 1
             writer.write(_line({"error": str(error), "bad_input": True}))
+            await writer.drain()
+            return
+        if request.get("make_way"):
+            if self._idle_s is None:
+                writer.write(
+                    _line({"error": f"an assistant already answers on {self._state / FILE_NAME}", "bad_input": False})
+                )
+            else:
+                self._idle_s = 0.0
+                self._wake.set()
+                writer.write(_line({"done": {}}))
             await writer.drain()
             return
         if request.get("status"):
@@ -328,11 +347,16 @@ class Service:
             job.check()
             job.say({"text": piece})
 
-        helpers, writer = self._helpers, self._helpers.writer
+        helpers, writer = replace(self._helpers, reading_s=reading_s(self._turns.waiting)), self._helpers.writer
         if isinstance(writer, Careful) and writer.is_slow:
             helpers = replace(helpers, words_answers=False)
         with self._engine.connect() as conn:
             return answer_request(conn, job.request, helpers, say)
+
+
+def reading_s(waiting: int) -> float:
+    """Return the time for looking at signal within an answer, shared with those who wait."""
+    return max(READING_S / (1 + waiting), LEAST_READING_S)
 
 
 def answer_request(conn: Connection, request: Said, helpers: Helpers, say: Callable[[str], None]) -> Said:
@@ -384,9 +408,17 @@ def _step_back() -> None:
             os.setpriority(os.PRIO_PROCESS, thread, nice)
 
 
-def serve(state: Path, idle_s: float | None = None) -> None:
-    """Run the service until SIGTERM, or until nobody has asked for `idle_s`."""
+def serve(state: Path, idle_s: float | None = None, *, until_eof: bool = False) -> None:
+    """Run the service until SIGTERM, until nobody has asked for `idle_s`, or until standard input is closed.
+
+    Without `idle_s` it takes the place of one that the page has started.
+
+    Raises:
+        AnyecgError: another assistant answers there, or the model cannot be loaded.
+    """
     _step_back()
+    if idle_s is None and serves(state):
+        make_way(state)
 
     async def run() -> None:
         import signal
@@ -395,6 +427,14 @@ def serve(state: Path, idle_s: float | None = None) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, service.cancel)
+
+        def heard() -> None:
+            if not os.read(0, 1 << 12):
+                loop.remove_reader(0)
+                service.cancel()
+
+        if until_eof:
+            loop.add_reader(0, heard)
         with contextlib.suppress(asyncio.CancelledError):
             await service
 
@@ -408,8 +448,9 @@ def _parsed(line: bytes) -> Said:
         raise BadInputError("request is not a line of JSON") from None
     if not isinstance(request, dict):
         raise BadInputError("request is not a JSON object")
-    if request.get("status"):
-        return {"status": True}
+    for name in ("status", "make_way"):
+        if request.get(name):
+            return {name: True}
     if not isinstance(request.get("question"), str):
         raise BadInputError('request has no text "question"')
     if not isinstance(request.get("wearer"), str | None) or not isinstance(request.get("since"), str | None):

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.status import Status
 
 from edge.errors import AnyecgError, BadInputError
 
@@ -35,6 +36,11 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of 
 DEFAULT_STATE = Path(os.environ.get("XDG_STATE_HOME", Path.home() / ".local/state")) / "anyecg"
 
 
+def waiting(what: str = "looking it up") -> Status:
+    """Return a line that a terminal shows from `start` to `stop`; elsewhere nothing is written."""
+    return errors.status(what)
+
+
 def print_json(value: Any) -> None:
     """Write one JSON document on one line."""
     sys.stdout.write(json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n")
@@ -49,6 +55,8 @@ def main() -> None:
     """Entry point: 0 done, 1 failed, 2 wrong usage or bad input."""
     from edge.cli import logs, register
 
+    # NumPy's OpenBLAS would share out small products over all cores, where its idle threads spin.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     logs.configure()
     register.all_commands()
     try:

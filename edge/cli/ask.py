@@ -12,7 +12,7 @@ from typing import Annotated, Any, Protocol, Self
 
 import typer
 
-from edge.cli.app import DEFAULT_STATE, JsonOption, StateOption, app, console, errors, print_json
+from edge.cli.app import DEFAULT_STATE, JsonOption, StateOption, app, console, errors, print_json, waiting
 from edge.cli.read import reading
 from edge.errors import AnyecgError, BadInputError
 
@@ -59,12 +59,11 @@ def ask(
     with reading(state) as conn:  # what cannot be asked is told before the model is loaded
         if questions is None and fixed_answer(text) is None:
             whom(conn, text, wearer, context_of(context))
-    asker: Asker = _Served(state) if serves(state) else _Own(state)
-    with asker:
+    shown = _Shown(quiet=as_json)
+    with shown, _Served(state) if serves(state) else _Own(state) as asker:
         if questions is not None:
             _write(_answers(asker, items, since), question)
             return
-        shown = _Shown(quiet=as_json)
         answer = asker.ask({**items[0], "since": since, "context": context, "caller": _caller()}, shown.say)
     _remember(state, answer)
     if as_json:
@@ -151,12 +150,21 @@ class _Own:
 
 
 class _Shown:
-    """The answer on the terminal, as it comes."""
+    """The answer on the terminal, as it comes; until then that it is being looked for."""
 
     def __init__(self, *, quiet: bool) -> None:
         self._quiet = quiet
+        self._waiting = waiting()
+
+    def __enter__(self) -> Self:
+        self._waiting.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._waiting.stop()
 
     def say(self, piece: str) -> None:
+        self._waiting.stop()
         if not self._quiet:
             console.print(piece, end="", highlight=False, markup=False, soft_wrap=True)
 
@@ -165,8 +173,9 @@ class _Shown:
         cited = [c["event"] if "event" in c else " to ".join(c["span"]) for c in answer["citations"]]
         if cited:
             more = f" and {len(cited) - 5} more" if len(cited) > 5 else ""
-            console.print(f"cites {', '.join(cited[:5])}{more}", style="dim", highlight=False, markup=False)
-        if answer["fallback"]:
+            cites = f"cites {', '.join(cited[:5])}{more}"
+            console.print(cites, style="dim", highlight=False, markup=False, soft_wrap=True)
+        if answer["fallback"] and answer["results"]:
             note = "without the language model: what it wrote did not fit the question"
             console.print(note, style="dim", highlight=False, markup=False)
         for result in answer["results"]:

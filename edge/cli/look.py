@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from edge.cli.app import JsonOption, app, console, errors, print_json
+from edge.cli.app import JsonOption, app, console, errors, print_json, waiting
 from edge.errors import BadInputError
 
 if TYPE_CHECKING:
@@ -117,7 +117,8 @@ def _answer(answer: dict[str, Any], text: str, out: Path | None) -> None:
 def _localize_long(looker: Looker, signal: Record, label: str, start_s: float, end_s: float, out: Path | None) -> None:
     from edge.assistant.hours import localize_long
 
-    told = localize_long(looker, signal, label, start_s, end_s)
+    with waiting("the rhythm engine reads the recording, the model the clips that stand out"):
+        told = localize_long(looker, signal, label, start_s, end_s)
     found = told["found"]
     lines = [
         f"{one['start_s']:.1f} s - {one['end_s']:.1f} s  {one['agreed']}{'' if one['read'] else ' (not read)'}"

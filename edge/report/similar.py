@@ -111,14 +111,15 @@ def embeddings(
     Of one encoder: the one that reads the newest of the wearer's recordings there.
     """
     spans = [(r, span) for r in queries.recordings(conn, wearer) for span in r.sample_spans(start_ns, end_ns)]
-    encoder = None
-    for recording, _ in reversed(spans):
-        known = select(embedding.c.encoder).distinct().where(embedding.c.recording_id == recording.id)
+    for newest, _ in reversed(spans):
+        known = select(embedding.c.encoder).distinct().where(embedding.c.recording_id == newest.id)
         encoders = set(conn.execute(known).scalars())
         if encoders:
-            encoder = _present(conn, recording.id, encoders)
+            encoder = _present(conn, newest.id, encoders)
             break
-    for recording, (first, end) in spans if encoder is not None else ():
+    else:
+        return
+    for recording, (first, end) in spans:
         for hops, vectors in _hops(conn, recording, encoder, first, end):
             yield _utc_ns(recording, hops), vectors
 

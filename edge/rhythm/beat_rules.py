@@ -105,7 +105,8 @@ class ExtremeRates(Part):
     def __init__(self, book: FindingBook, rules: Rules) -> None:
         self._book = book
         self._slow, self._fast = rules.extreme_bradycardia, rules.extreme_tachycardia
-        self._keep = int(max(self._slow.beats, self._fast.beats))
+        self._slow_beats, self._fast_beats = int(self._slow.beats), int(self._fast.beats)
+        self._keep = max(self._slow_beats, self._fast_beats)
         self.newest: list[float] = []
         """Positions of the newest beats of the unbroken chain."""
         self.slowest_bpm = self.fastest_bpm = 0.0
@@ -114,18 +115,10 @@ class ExtremeRates(Part):
     def beat(self, position: float, linked: bool) -> None:
         """Take a beat; `linked` if an unbroken RR interval leads to it."""
         self.newest = [*(self.newest[1 - self._keep :] if linked else []), position]
-        slow, fast = self._intervals(self._slow.beats), self._intervals(self._fast.beats)
-        slow_bpm = 60 / min(slow) if slow else None
-        fast_bpm = 60 * len(fast) / sum(fast) if fast else None
-        slow_open, fast_open = map(self._book.is_open, ("extreme_bradycardia", "extreme_tachycardia"))
-        if slow_bpm is not None and slow_bpm < (self._slow.off_bpm if slow_open else self._slow.limit_bpm):
-            self.slowest_bpm = min(self.slowest_bpm, slow_bpm) if slow_open else slow_bpm
-            evidence = {"min_bpm": round(self.slowest_bpm, 1), "threshold_bpm": self._slow.limit_bpm}
-            self._report("extreme_bradycardia", int(self._slow.beats), position, evidence)
-        if fast_bpm is not None and fast_bpm > (self._fast.off_bpm if fast_open else self._fast.limit_bpm):
-            self.fastest_bpm = max(self.fastest_bpm, fast_bpm) if fast_open else fast_bpm
-            evidence = {"max_bpm": round(self.fastest_bpm, 1), "threshold_bpm": self._fast.limit_bpm}
-            self._report("extreme_tachycardia", int(self._fast.beats), position, evidence)
+        if len(self.newest) >= self._slow_beats:
+            self._judge_slow(position)
+        if len(self.newest) >= self._fast_beats:
+            self._judge_fast(position)
 
     def advance(self, now: float) -> None:
         """Let time pass."""
@@ -136,15 +129,27 @@ class ExtremeRates(Part):
         if not self._book.is_open("extreme_tachycardia"):
             self.fastest_bpm = 0.0
 
-    def _report(self, rule: str, beats: int, position: float, evidence: dict[str, float]) -> None:
-        self._book.report(rule, self.newest[-beats], position + 1, position, evidence)
+    def _judge_slow(self, position: float) -> None:
+        """Report if every one of the newest intervals is slow."""
+        limits, opened = self._slow, self._book.is_open("extreme_bradycardia")
+        beats, limit_bpm = self.newest[-self._slow_beats :], limits.off_bpm if opened else limits.limit_bpm
+        if 60 * MODEL_FS_HZ / (beats[-1] - beats[-2]) >= limit_bpm:
+            return
+        bpm = 60 * MODEL_FS_HZ / min(b - a for a, b in itertools.pairwise(beats))
+        if bpm < limit_bpm:
+            self.slowest_bpm = min(self.slowest_bpm, bpm) if opened else bpm
+            evidence = {"min_bpm": round(self.slowest_bpm, 1), "threshold_bpm": limits.limit_bpm}
+            self._book.report("extreme_bradycardia", beats[0], position + 1, position, evidence)
 
-    def _intervals(self, beats: float) -> list[float]:
-        """Return the RR intervals in seconds between the newest so many beats; none if the chain is shorter."""
-        newest = self.newest[-int(beats) :]
-        if len(newest) < int(beats):
-            return []
-        return [(b - a) / MODEL_FS_HZ for a, b in itertools.pairwise(newest)]
+    def _judge_fast(self, position: float) -> None:
+        """Report if the mean of the newest intervals is fast."""
+        limits, opened = self._fast, self._book.is_open("extreme_tachycardia")
+        first = self.newest[-self._fast_beats]
+        bpm = 60 * MODEL_FS_HZ * (self._fast_beats - 1) / (position - first)
+        if bpm > (limits.off_bpm if opened else limits.limit_bpm):
+            self.fastest_bpm = max(self.fastest_bpm, bpm) if opened else bpm
+            evidence = {"max_bpm": round(self.fastest_bpm, 1), "threshold_bpm": limits.limit_bpm}
+            self._book.report("extreme_tachycardia", first, position + 1, position, evidence)
 
 
 class EctopyRate(Part):
@@ -175,7 +180,8 @@ class EctopyRate(Part):
 
     def advance(self, now: float) -> None:
         """Let time pass."""
-        self.newest = [position for position in self.newest if now - position < 60 * MODEL_FS_HZ]
+        if self.newest and now - self.newest[0] >= 60 * MODEL_FS_HZ:
+            self.newest = [position for position in self.newest if now - position < 60 * MODEL_FS_HZ]
         self._book.expire(self._rule, now)
         if not self._book.is_open(self._rule):
             self.beats = self.most = 0

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Sequence
+from operator import mul
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,7 @@ _CLASS_REACH = 2
 """Frames on each side whose classes are averaged, weighted by their R-peak score."""
 _SEARCH = 8
 """Model-rate samples on each side of a peak of the score in which its R peak is sought (62 ms)."""
-_PRIOR = np.exp(-0.5 * (np.arange(-_SEARCH, _SEARCH + 1) / 5.0) ** 2)
+_PRIOR: list[float] = np.exp(-0.5 * (np.arange(-_SEARCH, _SEARCH + 1) / 5.0) ** 2).tolist()
 """Of several waves in reach the one nearest to the score's peak is preferred; 5 samples = 39 ms."""
 _QRS_REACH = 24
 """Model-rate samples on each side of an R peak in which its QRS complex is followed (187 ms)."""
@@ -33,8 +34,7 @@ _QRS_NEAR = 13
 _HALF = 0.5
 
 
-@dataclass(frozen=True, slots=True)
-class Peak:
+class Peak(NamedTuple):
     """A peak of the R-peak score."""
 
     frame_position: float
@@ -123,51 +123,78 @@ class BeatFinder(Part):
     def _decide(self, scores: NDArray[np.float32], signal: NDArray[np.float32], until: int) -> list[Peak]:
         start, stop = self.decided - self.first, until - self.first
         self.decided = until
-        candidates = (start + np.flatnonzero(scores[start:stop, 0] >= self._faint)).tolist()
-        if not candidates:
-            return []
         r: list[float] = scores[:, 0].tolist()
-        ecg, qrs = signal[:-1], signal[-1]
-        known = np.isfinite(ecg)
-        all_known = bool(known.all())
-        scale = _mean_amplitude(ecg, None if all_known else known)
-        peaks = []
-        for i in candidates:
-            top = r[i]
-            if top >= max(r[i : i + self._reach + 1]) and top > max(r[max(0, i - self._reach) : i], default=-1):
-                peaks.append(self._peak(scores, r, ecg, qrs, scale, all_known, i))
-        return peaks
+        tops = [i for i in range(start, stop) if r[i] >= self._faint and self._is_top(r, i)]
+        if not tops:
+            return []
+        near = _Near(scores.astype(np.float64), r, signal)
+        return [self._peak(near, i) for i in tops]
 
-    def _peak(
-        self,
-        scores: NDArray[np.float32],
-        r: list[float],
-        ecg: NDArray[np.float32],
-        qrs: NDArray[np.float32],
-        scale: list[float],
-        all_known: bool,
-        i: int,
-    ) -> Peak:
-        near = scores[max(0, i - _CLASS_REACH) : i + _CLASS_REACH + 1].astype(np.float64)
-        weights = near[:, 0] / near[:, 0].sum()
-        mixed = (weights @ near[:, 1:]).tolist()
+    def _is_top(self, r: list[float], i: int) -> bool:
+        """Return whether frame i has the highest score within reach, the first of equals."""
+        top = r[i]
+        if i and r[i - 1] >= top:
+            return False
+        return top >= max(r[i : i + self._reach + 1]) and top > max(r[max(0, i - self._reach) : i], default=-1)
+
+    def _peak(self, near: _Near, i: int) -> Peak:
+        frames = near.scores[max(0, i - _CLASS_REACH) : i + _CLASS_REACH + 1]
+        weights = frames[:, 0] / np.add.reduce(frames[:, 0])
+        mixed = (weights @ frames[:, 1:]).tolist()
         morphologies = mixed[len(BEAT_CLASSES) :]
         middle = i * STEP + (STEP - 1) / 2
         offset = self.first * STEP
-        position = _r_position(ecg, scale, all_known, middle + STEP * _vertex(r, i))
+        position = near.r_position(middle + STEP * _vertex(near.r, i))
         centre = round(position)
         return Peak(
             frame_position=offset + middle,
             position=offset + position,
-            score=r[i],
-            faint=r[i] < self._on,
+            score=near.r[i],
+            faint=near.r[i] < self._on,
             beat=tuple(mixed[: len(BEAT_CLASSES)]),
             morphology=MORPHOLOGIES[morphologies.index(max(morphologies))],
             left=morphologies[_LEFT],
             right=morphologies[_RIGHT],
-            around=_around(ecg, centre),
-            qrs=_qrs(qrs, centre),
+            around=_around(near.ecg, centre),
+            qrs=_qrs(near.qrs, centre),
         )
+
+
+class _Near:
+    """Scores and signal around the frames that are being decided."""
+
+    def __init__(self, scores: NDArray[np.float64], r: list[float], signal: NDArray[np.float32]) -> None:
+        self.scores, self.r = scores, r
+        self.ecg = signal[:-1]
+        self.qrs: list[float] = signal[-1].tolist()
+        self._n = signal.shape[1]
+        known = np.isfinite(self.ecg)
+        all_known = bool(known.all())
+        self._scale = _mean_amplitude(self.ecg, None if all_known else known)
+        self._whole = self._deflection(self.ecg) if all_known else None
+
+    def r_position(self, guess: float) -> float:
+        """Return where the leads together deflect most around `guess`.
+
+        Each lead counts relative to its mean amplitude, so a lead full of noise, however large, says little.
+        """
+        centre = round(guess)
+        low, high = max(0, centre - _SEARCH), min(self._n, centre + _SEARCH + 1)
+        deflection = self._deflection(self.ecg[:, low:high]) if self._whole is None else self._whole[low:high]
+        values = list(map(mul, deflection.tolist(), _PRIOR[low - centre + _SEARCH :]))
+        highest = max(values)
+        if highest == 0:
+            return guess
+        top = values.index(highest)
+        return low + top + _vertex(values, top)
+
+    def _deflection(self, ecg: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return the sum of all leads that are known throughout `ecg`, each relative to its mean amplitude."""
+        total = np.zeros(ecg.shape[1])
+        for lead, mean in zip(np.abs(ecg), self._scale, strict=True):
+            if mean > 0 and math.isfinite(np.add.reduce(lead)):
+                total += lead / mean
+        return total
 
 
 def _mean_amplitude(ecg: NDArray[np.float32], known: NDArray[np.bool_] | None) -> list[float]:
@@ -182,27 +209,6 @@ def _mean_amplitude(ecg: NDArray[np.float32], known: NDArray[np.bool_] | None) -
     return means
 
 
-def _r_position(ecg: NDArray[np.float32], scale: list[float], all_known: bool, guess: float) -> float:
-    """Return where the leads together deflect most around `guess`.
-
-    Each lead counts relative to its mean amplitude, so a lead full of noise, however large, says little.
-    """
-    centre = round(guess)
-    low, high = max(0, centre - _SEARCH), min(ecg.shape[1], centre + _SEARCH + 1)
-    deflection = np.zeros(high - low)
-    for lead, mean in zip(ecg, scale, strict=True):
-        part = lead[low:high]
-        if mean > 0 and (all_known or np.isfinite(part).all()):
-            deflection += np.abs(part) / mean
-    deflection *= _PRIOR[low - centre + _SEARCH : high - centre + _SEARCH]
-    values: list[float] = deflection.tolist()
-    highest = max(values)
-    if highest == 0:
-        return guess
-    top = values.index(highest)
-    return low + top + _vertex(values, top)
-
-
 def _around(ecg: NDArray[np.float32], centre: int) -> NDArray[np.float32]:
     low, high = centre - REACH, centre + REACH + 1
     if low >= 0 and high <= ecg.shape[1]:
@@ -213,30 +219,29 @@ def _around(ecg: NDArray[np.float32], centre: int) -> NDArray[np.float32]:
     return out
 
 
-def _qrs(probability: NDArray[np.float32], centre: int) -> tuple[float, float] | None:
+def _qrs(p: Sequence[float], centre: int) -> tuple[float, float] | None:
     """Return where the QRS complex nearest to `centre` begins and ends, from there: where P(QRS) crosses one half."""
-    low = max(centre - _QRS_REACH, 0)
-    p: list[float] = probability[low : centre + _QRS_REACH + 1].tolist()
-    at = centre - low
+    first, last = max(centre - _QRS_REACH, 0), min(centre + _QRS_REACH + 1, len(p)) - 1
+    at = centre
     if p[at] < _HALF:
-        near = [i for i in range(max(at - _QRS_NEAR, 0), min(at + _QRS_NEAR + 1, len(p))) if p[i] >= _HALF]
+        near = [i for i in range(max(at - _QRS_NEAR, first), min(at + _QRS_NEAR, last) + 1) if p[i] >= _HALF]
         if not near:
             return None
-        at = min(near, key=lambda i: abs(i - centre + low))
+        at = min(near, key=lambda i: abs(i - centre))
     on = off = at
-    while on > 0 and p[on - 1] >= _HALF:
+    while on > first and p[on - 1] >= _HALF:
         on -= 1
-    while off < len(p) - 1 and p[off + 1] >= _HALF:
+    while off < last and p[off + 1] >= _HALF:
         off += 1
-    before = (p[on] - _HALF) / (p[on] - p[on - 1]) if on > 0 else 0.0
-    after = (p[off] - _HALF) / (p[off] - p[off + 1]) if off < len(p) - 1 else 0.0
-    return on - before + low - centre, off + after + low - centre
+    before = (p[on] - _HALF) / (p[on] - p[on - 1]) if on > first else 0.0
+    after = (p[off] - _HALF) / (p[off] - p[off + 1]) if off < last else 0.0
+    return on - before - centre, off + after - centre
 
 
 def _vertex(values: list[float], i: int) -> float:
     """Return how far the parabola through i − 1, i, i + 1 peaks beside i (−0.5 to 0.5); 0 at the border."""
     if i == 0 or i == len(values) - 1:
         return 0.0
-    left, top, right = values[i - 1 : i + 2]
+    left, top, right = values[i - 1], values[i], values[i + 1]
     bend = left - 2 * top + right
     return 0.0 if bend >= 0 else min(0.5, max(-0.5, 0.5 * (left - right) / bend))

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
@@ -15,12 +14,12 @@ from edge.signal.quality import peak_to_peak_mv
 
 SIGNALS = ("readable", "unreadable", "flat", "lead_off", "gap")
 _ASYS = RHYTHMS.index("ASYS")
+_AFIB, _AFL = RHYTHMS.index("AFIB"), RHYTHMS.index("AFL")
 _VT, _VF = RHYTHMS.index("VT"), RHYTHMS.index("VF")
 _NOTHING = (0.0,) * len(RHYTHMS)
 
 
-@dataclass(frozen=True, slots=True)
-class Second:
+class Second(NamedTuple):
     """One judged second: model-rate samples [128·index, 128·(index + 1))."""
 
     index: int
@@ -54,6 +53,11 @@ class Second:
     def asystole(self) -> float:
         """P(ASYS)."""
         return self.rhythm[_ASYS]
+
+    @property
+    def af(self) -> float:
+        """P(AFIB) + P(AFL)."""
+        return self.rhythm[_AFIB] + self.rhythm[_AFL]
 
     @property
     def ventricular(self) -> float:
@@ -128,7 +132,7 @@ class SignalJudge(Part):
 def _spans_mv(hop: HopScores) -> list[float]:
     """Return the largest peak-to-peak amplitude of any lead per second; 0 when there is none."""
     each = hop.ecg.reshape(-1, HOP_S, MODEL_FS_HZ)
-    spans: list[float] = (each.max(axis=2) - each.min(axis=2)).max(axis=0).tolist()
+    spans: list[float] = np.maximum.reduce(np.maximum.reduce(each, 2) - np.minimum.reduce(each, 2)).tolist()
     if math.isnan(sum(spans)):  # something is missing: measure what there is
         spans = np.nan_to_num(np.fmax.reduce(peak_to_peak_mv(hop.ecg, MODEL_FS_HZ), axis=0)).tolist()
     return spans

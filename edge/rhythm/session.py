@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from edge.encoder.contract import AHEAD_S, BEAT_CLASSES, HOP_S, MODEL_FS_HZ, RHYTHMS, HopScores
+from edge.encoder.contract import AHEAD_S, BEAT_CLASSES, HOP_S, MODEL_FS_HZ, HopScores
 from edge.rhythm import state as rhythm_state
 from edge.rhythm.beat_rules import EctopyRate, ExtremeRates, RateRules, SilenceRules
 from edge.rhythm.book import FindingBook
@@ -28,7 +28,6 @@ from edge.signal.prepare import step
 
 _HOP = HOP_S * MODEL_FS_HZ
 _N, _S, _V = (BEAT_CLASSES.index(name) for name in "NSV")
-_AF_SCORES = tuple(RHYTHMS.index(name) for name in AF)
 _LIKELY = 0.5
 """P(VT) + P(VF) from which a second without beats is no silence; P(AFIB) + P(AFL) from which a beat is not called S."""
 
@@ -190,7 +189,7 @@ class RhythmSession:
         regular = heart.regular(self._regular)
         closed = self._label.feed(second, regular)
         rhythm = self._label.name
-        p_af = sum(second.rhythm[i] for i in _AF_SCORES) if second.readable else 0.0
+        p_af = second.af if second.readable else 0.0
         af = rhythm in AF or (not regular and p_af >= _LIKELY)
         ventricular = second.ventricular >= _LIKELY
         self._progress.pending = [
@@ -225,7 +224,7 @@ class RhythmSession:
         """
         if self._label.name in AF and self._label.newest_in_force:
             start = max(self._label.start * MODEL_FS_HZ, int(self._af.last))
-            self._af.add(start, second.end, sum(second.rhythm[i] for i in _AF_SCORES))
+            self._af.add(start, second.end, second.af)
         else:
             self._af.advance(second.start)
 

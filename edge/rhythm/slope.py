@@ -42,7 +42,7 @@ class SlopeGate(Part):
         `around` as in `edge.rhythm.peaks.Peak`.
         """
         near = around[:, _NEAR]
-        steepest: list[float] = np.abs(near[:, 1:] - near[:, :-1]).max(axis=1).tolist()
+        steepest: list[float] = np.maximum.reduce(np.abs(near[:, 1:] - near[:, :-1]), axis=1).tolist()
         return [-1 if slope != slope else round(slope * _PER_MV) for slope in steepest]
 
     def is_flat(self, position: float, score: float, slopes: Sequence[int]) -> bool:

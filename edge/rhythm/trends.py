@@ -44,8 +44,8 @@ class TrendMeter(Part):
 
     def beat(self, position: float, type_: str, rr_s: float | None, normal: bool = False) -> None:
         """Take a beat, the RR interval that ends with it, and whether that lies between N beats of no AF."""
-        self._vary(self._minute(self._minute_of(position)), rr_s if normal else None)
         minute = self._minute(self._minute_of(position))
+        self._vary(minute, rr_s if normal else None)
         minute[_BEATS][BEAT_CLASSES.index(type_)] += 1
         if rr_s is None:
             return

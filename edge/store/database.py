@@ -120,7 +120,9 @@ def open_readonly(state: Path) -> Engine:
     """Return an engine for readers, in this process or another. Raises `StoreError` if there is nothing to read."""
     path = state / FILE_NAME
     if not path.exists():
-        raise StoreError(f"no database in {state}: start the gateway (`anyecg run`) or choose another --state")
+        raise StoreError(
+            f"no database in {state}: start the gateway (`anyecg run`), import a recording, or choose another --state"
+        )
     url = f"sqlite:///file:{path.absolute().as_posix()}?mode=ro&uri=true"
     engine = create_engine(url, connect_args={"isolation_level": None, "timeout": 5.0})
     event.listen(engine, "begin", _begin_deferred)

@@ -77,7 +77,11 @@ class Answerer:
     async def close(self) -> None:
         """End the assistant if the page started it."""
         process, self._process = self._process, None
-        if process is not None and process.returncode is None:
+        if process is None:
+            return
+        if process.stdin is not None:
+            process.stdin.close()
+        if process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 process.terminate()
             try:

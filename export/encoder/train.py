@@ -1,4 +1,6 @@
-"""`python -m export.encoder.train --out FOLDER`: trains the encoder, one thread, resumable from its checkpoint.
+"""`python -m export.encoder.train --out FOLDER`: trains the encoder, resumable from its checkpoint.
+
+On a GPU where CUDA finds one, else on one thread of the CPU; in both the network runs in bf16, losses in float32.
 
 A checkpoint holds weights, their moving average (what is exported), the optimiser and the step; batches depend on
 the step alone, so a resumed training continues as if it had never stopped.
@@ -10,7 +12,7 @@ import argparse
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from export.datasets.record import Record
 from export.datasets.splits import DATABASES, FOLDS, Part, fold
 from export.encoder.batch import Batch, Sampler
 from export.encoder.loss import losses, total
-from export.encoder.network import Encoder, Shape
+from export.encoder.network import Encoder, Logits, Shape
 from export.encoder.spoil import Noise
 
 
@@ -49,11 +51,12 @@ class Settings:
 class Trainer:
     """Network, optimiser and moving average at one step."""
 
-    def __init__(self, settings: Settings, shape: Shape | None = None):
+    def __init__(self, settings: Settings, shape: Shape | None = None, device: str = "cpu"):
         torch.manual_seed(settings.seed)
         self.settings = settings
-        self.network = Encoder(shape)
-        self.average = Encoder(shape)
+        self.device = device
+        self.network = Encoder(shape).to(device)
+        self.average = Encoder(shape).to(device)
         self.average.load_state_dict(self.network.state_dict())
         self.average.eval()
         decayed = [p for p in self.network.parameters() if p.ndim > 1]
@@ -68,8 +71,8 @@ class Trainer:
         torch.manual_seed(self.settings.seed * 1_000_003 + self.step)
         for group in self.optimiser.param_groups:
             group["lr"] = self.settings.lr(self.step)
-        with torch.autocast("cpu", torch.bfloat16):
-            said = self.network(torch.from_numpy(batch.ecg))
+        with torch.autocast(self.device, torch.bfloat16):
+            said = self._said(self.network, batch)
         each = losses(said, batch.targets, smooth=True)
         self.optimiser.zero_grad(set_to_none=True)
         total(each).backward()  # type: ignore[no-untyped-call]
@@ -89,12 +92,17 @@ class Trainer:
     def _state(network: nn.Module) -> Iterator[Tensor]:
         return (value for value in network.state_dict().values() if value.dtype.is_floating_point)
 
+    def _said(self, network: Encoder, batch: Batch) -> Logits:
+        """Return what a network says, where the targets are: losses are small and made on the CPU."""
+        said = network(torch.from_numpy(batch.ecg).to(self.device))
+        return Logits(**{each.name: getattr(said, each.name).cpu() for each in fields(said)})
+
     @torch.no_grad()
     def judge(self, batches: list[Batch]) -> dict[str, float]:
         """Return the mean loss of each head of the averaged network, without autocast."""
         sums: dict[str, float] = {}
         for batch in batches:
-            for name, loss in losses(self.average(torch.from_numpy(batch.ecg)), batch.targets).items():
+            for name, loss in losses(self._said(self.average, batch), batch.targets).items():
                 sums[name] = sums.get(name, 0.0) + float(loss) / len(batches)
         return sums
 
@@ -115,10 +123,10 @@ class Trainer:
         part.replace(path)
 
     @staticmethod
-    def resume(path: Path) -> Trainer:
+    def resume(path: Path, device: str = "cpu") -> Trainer:
         """Return the trainer as it was when `path` was written."""
-        stored = torch.load(path, weights_only=True)
-        trainer = Trainer(Settings(**stored["settings"]), Shape(**stored["shape"]))
+        stored = torch.load(path, map_location=device, weights_only=True)
+        trainer = Trainer(Settings(**stored["settings"]), Shape(**stored["shape"]), device)
         trainer.network.load_state_dict(stored["network"])
         trainer.average.load_state_dict(stored["average"])
         trainer.optimiser.load_state_dict(stored["optimiser"])
@@ -128,7 +136,7 @@ class Trainer:
 
 def averaged(path: Path) -> Encoder:
     """Return the averaged network of a checkpoint, ready for inference."""
-    stored = torch.load(path, weights_only=True)
+    stored = torch.load(path, map_location="cpu", weights_only=True)
     network = Encoder(Shape(**stored["shape"]))
     network.load_state_dict(stored["average"])
     return network.eval()
@@ -155,12 +163,13 @@ def main() -> None:
     parser.add_argument("--peak-lr", type=float, default=Settings().peak_lr)
     parser.add_argument("--hold-out", type=int, nargs="*", default=[], metavar="FOLD", help=f"of {FOLDS} folds")
     parser.add_argument("--start", type=Path, help="checkpoint whose weights to start from")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
     path = given.out / "checkpoint.pt"
     settings = Settings(steps=given.steps, seed=given.seed, peak_lr=given.peak_lr)
-    trainer = Trainer.resume(path) if path.exists() else Trainer(settings)
+    trainer = Trainer.resume(path, given.device) if path.exists() else Trainer(settings, device=given.device)
     if given.start and trainer.step == 0:
         start = averaged(given.start).state_dict()
         trainer.network.load_state_dict(start)

@@ -23,6 +23,8 @@ from export.evaluate.reading import Reading, read
 Figures = dict[str, Any]
 NOISY = DS2[::2]
 """Test records of the noise stress test: every second one."""
+AF_SHARE = 0.5
+"""A recording is one of AF if the gateway calls so much of its readable time AF."""
 
 
 def beat_figures(
@@ -123,12 +125,17 @@ def rhythm_figures(encoder: Encoder, part: Part) -> Figures:
 
 
 def record_scores(encoder: Encoder, part: Part) -> tuple[np.ndarray[Any, np.dtype[np.float64]], list[str]]:
-    """Return [record, 2]: mean P(AF) and mean P(unreadable) of each cinc2017 record, and its kind (N, A, O, ~)."""
+    """Return scores [record, 3] of cinc2017's records and the kind of each (N, A, O, ~).
+
+    The scores: share of the readable seconds that the gateway calls AF, mean P(AF), mean P(unreadable).
+    """
     scores, kinds = [], []
     for record in load("cinc2017", part):
         reading: Reading = read(encoder, "cinc2017", record.name, (0,), Rules())
+        readable = int((reading.rhythm >= 0).sum())
         scores.append(
             (
+                float(np.isin(reading.rhythm, rhythms.AF).sum()) / max(readable, 1),
                 float(np.nanmean(reading.rhythm_scores[:, list(rhythms.AF)].sum(axis=1))),
                 float(np.nanmean(1 - reading.quality)),
             )
@@ -139,27 +146,31 @@ def record_scores(encoder: Encoder, part: Part) -> tuple[np.ndarray[Any, np.dtyp
 
 
 def cinc2017_figures(encoder: Encoder) -> tuple[Figures, Mapping[str, float]]:
-    """Score AF and noise per record of cinc2017's test part, at thresholds from its validation part."""
+    """Score AF and noise per record of cinc2017's test part.
+
+    A record is one of AF if `AF_SHARE` of its readable time is, and noisy from a mean P(unreadable) that the
+    validation part chooses; AUC is that of the mean probabilities.
+    """
     chosen, chosen_kinds = record_scores(encoder, "validation")
     scores, kinds = record_scores(encoder, "test")
-    thresholds: dict[str, float] = {}
+    called, p_af, p_noise = scores.T
+    noisy = round(rhythms.best_threshold(chosen[:, 2], np.array([kind == "~" for kind in chosen_kinds])), 4)
     out: Figures = {"records": len(kinds)}
-    for column, (name, kind) in enumerate((("af", "A"), ("noise", "~"))):
-        was = np.array([k == kind for k in chosen_kinds])
-        limit = round(rhythms.best_threshold(chosen[:, column], was), 4)
-        thresholds[f"cinc2017_{name}"] = limit
+    for name, kind, rule, limit, score in (
+        ("af", "A", called, AF_SHARE, p_af),
+        ("noise", "~", p_noise, noisy, p_noise),
+    ):
         is_so = np.array([k == kind for k in kinds])
-        called = scores[:, column] >= limit
         each = {
             str(n): Score(int(so and yes), int(so and not yes), int(yes and not so))
-            for n, (so, yes) in enumerate(zip(is_so.tolist(), called.tolist(), strict=True))
+            for n, (so, yes) in enumerate(zip(is_so.tolist(), (rule >= limit).tolist(), strict=True))
         }
         out[name] = (
-            figures(rhythms.at_threshold(scores[:, column], is_so, limit))
-            | {"auc": round(100 * rhythms.auc(scores[:, column], is_so), 2)}
+            figures(rhythms.at_threshold(rule, is_so, limit))
+            | {"auc": round(100 * rhythms.auc(score, is_so), 2)}
             | {"interval": intervals(each)}
         )
-    return out, thresholds
+    return out, {"cinc2017_noise": noisy}
 
 
 def evaluate(encoder: Encoder, part: Part) -> tuple[Figures, Mapping[str, float]]:
