@@ -40,7 +40,7 @@ ROOM = 420
 _LINE_GRAMMAR = 'root ::= " " [A-Za-z0-9] [A-Za-z0-9 ,;.-]{0,160} "\\n"\n'
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Clip:
     """A clip prepared for the encoder: [leads, n] mV at 128 Hz, NaN = missing, 1 to 60 s."""
 

@@ -88,6 +88,7 @@ def compare(
     as_json: JsonOption = False,
 ) -> None:
     """Compare two to four ECGs of up to 60 s together, as the language model sees them."""
+    from edge.assistant.comparing import Comparison
     from edge.assistant.look import MAX_ECGS, open_looker
 
     if not 2 <= len(records) <= MAX_ECGS:
@@ -98,8 +99,9 @@ def compare(
         signal = _read(path, lead)
         clips.append(_clip(signal, *_range(signal, first, last, longest=True)))
     looker = open_looker()
+    comparison = Comparison(looker, clips)
     asked = [question] if question else [f"What changed from ECG {n} to ECG {n + 1}?" for n in range(1, len(clips))]
-    told = [{"question": one, "text": looker.tell(clips, one)} for one in asked]
+    told = [{"question": one, "text": comparison.answer(one)} for one in asked]
     answer = {"answers": told, "source": "model", "model": looker.name}
     _answer(answer, "\n".join(one["text"] for one in told), Path("-") if as_json else None)
 

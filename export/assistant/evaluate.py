@@ -17,11 +17,13 @@ import re
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
+from edge.assistant.comparing import Comparison
 from edge.assistant.hours import scan_record
 from edge.assistant.look import Clip, Looker, open_looker
 from edge.assistant.reports import read_report
@@ -43,6 +45,7 @@ from export.encoder.batch import crop_of
 from export.evaluate.localisation import iou, load_questions
 from export.evaluate.page import replace_section
 
+COMPARED = ("exact", "rate within 5 bpm", "all ECGs in one prompt")
 BOOTSTRAP = 1000
 """Draws of clips with replacement for 95 % intervals."""
 DOCS = Path(__file__).parent.parent.parent / "docs"
@@ -217,31 +220,43 @@ def _binary(found: Sequence[tuple[bool, bool]]) -> dict[str, Any]:
 
 
 def comparisons(looker: Looker, count: int) -> dict[str, Any]:
-    """Return the share of exact answers to comparison questions about two to four 10 s clips of DS2."""
+    """Return the share of exact answers to comparison questions about two to four 10 s clips of DS2.
+
+    As shipped (each ECG read on its own) and by the language model with all of them in one prompt.
+    """
     pool = [(clip, facts) for _, clip, facts in clips_of_test("mitdb", 10, 8)]
     by_record: dict[str, list[int]] = defaultdict(list)
     for n, (_, facts) in enumerate(pool):
         by_record[facts.record].append(n)
-    right: dict[str, list[tuple[bool, bool]]] = defaultdict(list)
+    once = cast(Looker, _Once(looker))
+    right: dict[str, list[tuple[bool, bool, bool]]] = defaultdict(list)
     for n in range(count):
         rng = random.Random(n)
         number = rng.choice((2, 2, 3, 4))
         own = by_record[rng.choice(list(by_record))]
         chosen = rng.sample(own if rng.random() < 0.5 and len(own) >= number else range(len(pool)), number)
-        items = tasks.compare(rng, [pool[i][1] for i in chosen], 1)
-        for item in items:
-            said = looker.tell([pool[i][0] for i in chosen], item.question)
+        clips = [pool[i][0] for i in chosen]
+        for item in tasks.compare(rng, [pool[i][1] for i in chosen], 1):
+            said, alone = Comparison(once, clips).answer(item.question), looker.tell(clips, item.question)
             kind = "what changed" if item.label == tasks.CHANGED else "which, yes or no"
             for name in ("all", f"{number} ECGs", kind):
-                right[name].append((same_text(said, item.answer), same_change(said, item.answer)))
-    return {
-        name: {
-            "exact": round(float(np.mean([same for same, _ in one])), 3),
-            "rate within 5 bpm": round(float(np.mean([near for _, near in one])), 3),
-            "questions": len(one),
-        }
-        for name, one in right.items()
-    }
+                right[name].append(
+                    (same_text(said, item.answer), same_change(said, item.answer), same_text(alone, item.answer))
+                )
+    told: dict[str, Any] = {}
+    for name, one in sorted(right.items()):
+        shares = [round(float(np.mean(way)), 3) for way in zip(*one, strict=True)]
+        told[name] = dict(zip(COMPARED, shares, strict=True)) | {"questions": len(one)}
+    return told
+
+
+class _Once:
+    """A looker that reads the same clip but once."""
+
+    def __init__(self, looker: Looker) -> None:
+        self.tell = looker.tell
+        self.report = cache(looker.report)
+        self.spans = cache(looker.spans)
 
 
 def same_text(said: str, wanted: str) -> bool:

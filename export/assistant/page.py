@@ -27,12 +27,12 @@ def markdown(found: Mapping[str, Any]) -> str:
     if "reports" in found:
         lines += ["", *_reports(found["reports"])]
     if "comparisons" in found:
-        near = "rate within 5 bpm"
+        ways = [key for key in next(iter(found["comparisons"].values())) if key != "questions"]
         rows = [
-            (kind, one["questions"], f"{100 * one['exact']:.1f}", f"{100 * one[near]:.1f}")
+            (kind, one["questions"], *(f"{100 * one[way]:.1f}" for way in ways))
             for kind, one in found["comparisons"].items()
         ]
-        lines += ["", *table(("comparison questions", "asked", "exact, %", f"{near}, %"), rows)]
+        lines += ["", *table(("comparison questions, exact, %", "asked", *ways), rows)]
     if "hours" in found:
         lines += ["", *_hours(found["hours"])]
     return "\n".join(lines)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edge.assistant import reports as r
+from edge.assistant.comparing import ENOUGH_BPM, changes
 from edge.assistant.reports import upper
 from edge.assistant.wording import NAMES, RHYTHM_NAMES, write_spans
 from export.assistant import wording as w
@@ -20,8 +21,6 @@ MOST_SPANS = 14
 """Localisations with more spans are not taught: their answers alone would fill a batch."""
 CHANGED = "changed"
 """Label of the question what changed."""
-ENOUGH_BPM = 5
-"""Rates that differ by less are not compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,24 +147,6 @@ def compare(rng: random.Random, ecgs: Sequence[Facts], most: int) -> list[Item]:
         add(w.CHANGED, changed, CHANGED, a=a + 1, b=b + 1)
     rng.shuffle(items)
     return items[:most]
-
-
-def changes(a: Facts, b: Facts) -> str | None:
-    """Return what changed in rate, rhythm, burden and quality; None if too little is known."""
-    if a.rate_bpm is None or b.rate_bpm is None or a.rhythm is None or b.rhythm is None:
-        return None
-    if a.pvcs is None or b.pvcs is None or a.quality is None or b.quality is None:
-        return None
-    said = []
-    if abs(a.rate_bpm - b.rate_bpm) >= ENOUGH_BPM:
-        said.append(f"rate {'up' if b.rate_bpm > a.rate_bpm else 'down'} from {a.rate_bpm} to {b.rate_bpm} bpm")
-    if a.rhythm != b.rhythm:
-        said.append(f"rhythm from {RHYTHM_NAMES[a.rhythm]} to {RHYTHM_NAMES[b.rhythm]}")
-    if a.pvcs != b.pvcs:
-        said.append(f"PVCs from {a.pvcs} to {b.pvcs}")
-    if a.quality != b.quality:
-        said.append(f"quality from {a.quality} to {b.quality}")
-    return upper("; ".join(said)) if said else "No change"
 
 
 def _which(ecgs: Sequence[Facts], label: str) -> str:
