@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from edge.chunk import MISSING
 from edge.errors import BadInputError
 from export.datasets import splits
 from export.datasets.folders import data_folder
-from export.evaluate import beats, rhythms
+from export.evaluate import beats, rhythms, strap
 from export.evaluate.beats import NONE, Beats, Score
 
 pytestmark = pytest.mark.export
@@ -95,3 +96,16 @@ def test_no_record_is_in_two_parts() -> None:
     assert {splits.part("vfdb", name) for name in ("419", "422", "424", "602", "609", "611")} == {"test"}
     with pytest.raises(BadInputError, match="cinc2017"):
         splits.part("nosuchdb", "1")
+
+
+def test_a_strap_sends_whole_microvolts_of_14_bits() -> None:
+    at_s = np.arange(3600) / 360
+    samples = np.rint(200 * np.sin(2 * np.pi * 5 * at_s)).astype(np.int32)  # ±1 mV at 5 µV
+    sent = strap.strapped(samples, 5.0, 360)
+    assert sent.size == 1300
+    inner = slice(50, -50)
+    wanted = 1000 * np.sin(2 * np.pi * 5 * np.arange(1300) / 130)
+    assert np.abs(sent - wanted)[inner].max() < 8, "within its step and the filter's ripple"
+    samples[1800:] = MISSING
+    assert np.all(strap.strapped(samples, 5.0, 360)[700:] == 0), "a strap cannot say that it has nothing"
+    assert strap.strapped(100 * samples[:1800], 5.0, 360).max() == 8191

@@ -248,6 +248,6 @@ def test_an_assistant_that_dies_costs_one_question(state: Path, monkeypatch: pyt
         assert answerer.counters == {"questions": 2, "failed": 1, "timeouts": 0}
         return [first, second]
 
-    first, second = asyncio.run(asyncio.wait_for(ask(), 60))
+    first, second = asyncio.run(asyncio.wait_for(ask(), 300))
     assert "ended unexpectedly" in first[-1]["error"]
     assert "done" in second[-1]

@@ -63,9 +63,9 @@ class RhythmLabel(Part):
         """
         self._regular = regular
         closed = self._follow(second)
-        if closed is None and (second.index + 1) % CUT_S == 0:
-            closed = (self.name, self.start, second.index + 1)
-            self.start = second.index + 1
+        if closed is None and (second.number + 1) % CUT_S == 0:
+            closed = (self.name, self.start, second.number + 1)
+            self.start = second.number + 1
         return closed
 
     def _follow(self, second: Second) -> tuple[str, int, int] | None:
@@ -73,7 +73,7 @@ class RhythmLabel(Part):
             if self.group >= 0:
                 self.before = self.group
             self.recent = []
-            return self._change(-1, "", second.index)
+            return self._change(-1, "", second.number)
         self.recent = [*self.recent[1 - _KEEP_S :], list(second.rhythm)]
         group = self._winner()
         if group < 0:
@@ -82,7 +82,7 @@ class RhythmLabel(Part):
         name = self._member(group)
         if name == self.name:
             return None
-        return self._change(group, name, self._since(group, second.index))
+        return self._change(group, name, self._since(group, second.number))
 
     @property
     def newest_in_force(self) -> bool:

@@ -20,9 +20,9 @@ _NOTHING = (0.0,) * len(RHYTHMS)
 
 
 class Second(NamedTuple):
-    """One judged second: model-rate samples [128·index, 128·(index + 1))."""
+    """One judged second: model-rate samples [128·number, 128·(number + 1))."""
 
-    index: int
+    number: int
     signal: str
     """One of `SIGNALS`."""
     whole: bool
@@ -37,7 +37,7 @@ class Second(NamedTuple):
     @property
     def start(self) -> int:
         """First model-rate sample."""
-        return self.index * MODEL_FS_HZ
+        return self.number * MODEL_FS_HZ
 
     @property
     def end(self) -> int:
@@ -87,12 +87,12 @@ class SignalJudge(Part):
         return [self._second(hop.k * HOP_S + i, *each) for i, each in enumerate(zip(rows, off, *measures, strict=True))]
 
     def _second(
-        self, index: int, row: list[float], off: bool, present: float, quality: float, span_mv: float, clipped: float
+        self, number: int, row: list[float], off: bool, present: float, quality: float, span_mv: float, clipped: float
     ) -> Second:
         rhythm = _NOTHING if math.isnan(sum(row)) else tuple(row)
         signal = self._signal(off, present, quality, span_mv, clipped, rhythm[_ASYS])
         return Second(
-            index=index,
+            number=number,
             signal=signal,
             doubtful=signal == "readable" and self.dead_s > 0,
             whole=signal == "readable" and present >= self._limits.whole_present,

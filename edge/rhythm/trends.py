@@ -73,7 +73,7 @@ class TrendMeter(Part):
 
     def second(self, second: Second, rhythm: str) -> None:
         """Take a second and the rhythm in force."""
-        minute = self._minute(second.index // 60)
+        minute = self._minute(second.number // 60)
         minute[_RECORDED] += second.present_s
         if not second.readable:
             return

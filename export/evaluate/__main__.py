@@ -19,7 +19,7 @@ from edge.encoder.session import Encoder
 from edge.errors import BadInputError
 from export.datasets.folders import records_folder
 from export.datasets.splits import DS2
-from export.evaluate import calibration, embeddings, folds, goals, localisation, peers, speed, waves, wearer
+from export.evaluate import calibration, embeddings, folds, goals, localisation, peers, speed, strap, waves, wearer
 from export.evaluate.bootstrap import headline
 from export.evaluate.page import interval_table, markdown, replace_section, summary
 from export.evaluate.report import evaluate
@@ -115,6 +115,11 @@ def _wearer(run: Run) -> None:
     _keep(run, "wearer", found, wearer.table(found))
 
 
+def _strap(run: Run) -> None:
+    found = run.told | strap.measure(run.encoder)
+    _keep(run, "strap", found, strap.table(found))
+
+
 def _speed(run: Run) -> None:
     found = run.told | speed.measure(run.forms)
     _keep(run, "speed", found, speed.table(found))
@@ -126,6 +131,7 @@ PARTS: Mapping[str, Callable[[Run], None]] = {
     "folds": _folds,
     "calibration": _calibration,
     "wearer": _wearer,
+    "strap": _strap,
     "localisation": _localisation,
     "embeddings": _embeddings,
     "speed": _speed,
