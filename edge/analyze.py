@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -28,6 +30,9 @@ from edge.sources.record import Record
 BLOCK_HOPS = 240
 """Hops per task of a worker: 8 minutes, an eighth of which is the common past of its windows."""
 MAX_WORKERS = 8
+SWITCH_S = 0.0001
+"""How long the rhythm may keep the interpreter from a worker that wants it back between two kernels. A block needs it
+some hundred times: at Python's 5 ms workers would wait longer than they compute (a quarter of the wall time)."""
 
 Progress = Callable[[float], None]
 """Called with the seconds of recording that were just finished."""
@@ -87,13 +92,14 @@ class Analyzer:
         latest: dict[str, Finding] = {}
         rhythm_s = 0.0
         hops = hops_in(record.fs_hz, record.n)
-        for scores in self.scored(record, hops):
-            at = time.perf_counter()
-            for hop in scores:
-                analysis.embeddings.append(hop.embedding.astype(np.float16))
-                self._add(analysis, latest, session.feed(hop), hop.k)
-            rhythm_s += time.perf_counter() - at
-            progress(len(scores) * record.duration_s / hops)
+        with _switching_within(SWITCH_S):
+            for scores in self.scored(record, hops):
+                at = time.perf_counter()
+                for hop in scores:
+                    analysis.embeddings.append(hop.embedding.astype(np.float16))
+                    self._add(analysis, latest, session.feed(hop), hop.k)
+                rhythm_s += time.perf_counter() - at
+                progress(len(scores) * record.duration_s / hops)
         self._add(analysis, latest, session.finish(record.n), None)
         analysis.findings = sorted(latest.values(), key=lambda finding: (finding.start_sample, finding.rule))
         took_s = time.perf_counter() - began
@@ -133,6 +139,17 @@ class Analyzer:
         latest.update((finding.id, finding) for finding in result.findings)
         if k is not None and (not analysis.signals or analysis.signals[-1][1] != result.current.signal):
             analysis.signals.append((first_sample(analysis.record.fs_hz, k), result.current.signal))
+
+
+@contextmanager
+def _switching_within(seconds: float) -> Iterator[None]:
+    """Let Python's threads take turns within this time, where they do not already."""
+    before_s = sys.getswitchinterval()
+    sys.setswitchinterval(min(seconds, before_s))
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(before_s)
 
 
 def _reader(samples: NDArray[np.int32]) -> Callable[[int, int], tuple[NDArray[np.int32], NDArray[np.bool_]]]:

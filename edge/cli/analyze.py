@@ -34,7 +34,7 @@ def analyze(
     ] = "auto",
     precision: Annotated[
         str, typer.Option(help="Form of the weights: fp32 (as the daemon by default), int8 or auto (int8 on a CPU).")
-    ] = "fp32",
+    ] = "auto",
 ) -> None:
     """Find beats, rhythms and events in recordings.
 
