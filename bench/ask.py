@@ -19,18 +19,23 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 
+from bench.analyze import DS2
 from bench.figures import FOLDER, Figures, write_json
 from bench.machine import this_machine
 from bench.plans import DATA, by_words, score
 from bench.truth import faults, is_safe, questions
-from edge.assistant.ask import ask
+from edge.assistant.ask import Helpers, ask
 from edge.assistant.model import LanguageModel, default_threads
 from edge.assistant.plan import grammar, mark, prompt
 from edge.assistant.service import load_helpers
+from edge.chunk import MISSING
 from edge.errors import BadInputError
 from edge.process import peak_rss_mb
+from edge.sources.data_folder import data_folder
+from edge.sources.record import read_record
 from edge.store.database import open_readonly
 
 ZONES = {"ann": "Europe/Berlin", "bob": "America/New_York", "cyd": "Asia/Tokyo", "dan": "Europe/Berlin"}
@@ -91,12 +96,28 @@ def _answers() -> list[list[str]]:
                     safe += 1
             rows.append([f"answered safely, {name}", "100 %", _of(safe, len(questions(file)))])
     engine.dispose()
+    rows.append(["localise PVCs in a 60 s clip of DS2, two leads, median / p95, s", "≤ 2", _seconds(_looking(helpers))])
     return [
         *rows,
         ["question → full answer, median / p95, s", "≤ 1.5", _seconds(total)],
         ["question → first words, median / p95, s", "≤ 0.5", _seconds(first)],
         ["memory of the assistant, peak MB", "≤ 500", f"{peak_rss_mb():.0f}"],
     ]
+
+
+def _looking(helpers: Helpers) -> list[float]:
+    """Return how long the model takes over the third minute of each DS2 record, ms."""
+    assert helpers.eyes is not None, "no projector fits the encoder"
+    took = []
+    for number in DS2:
+        record = read_record(data_folder() / f"mitdb/{number}")
+        first = round(120 * record.fs_hz)
+        samples = record.samples[:, first : first + round(60 * record.fs_hz)]
+        signal = np.where(samples == MISSING, np.nan, samples) * np.array(record.uv_per_lsb)[:, None] / 1000
+        began_s = time.perf_counter()
+        helpers.eyes.localize(signal.astype(np.float32), record.fs_hz, record.leads, "PVC")
+        took.append(1e3 * (time.perf_counter() - began_s))
+    return took
 
 
 def generation() -> list[list[str]]:
