@@ -71,8 +71,10 @@ def test_answers_are_told_in_the_papers_words() -> None:
 
 
 def test_the_grammar_of_reports_is_taken_by_llama_cpp() -> None:
-    for rate in (True, False):
-        assert llama_cpp.LlamaGrammar.from_string(report_grammar(rate=rate), verbose=False) is not None
+    for numbers in ((72, 3, 1), (72, 0, 0), (None, 0, 2)):
+        assert llama_cpp.LlamaGrammar.from_string(report_grammar(*numbers), verbose=False) is not None
+    assert '"3 PVCs and 1 SVPB"' in report_grammar(72, 3, 1)
+    assert "PVC" not in report_grammar(72, 0, 0)
 
 
 def test_a_report_is_read() -> None:

@@ -123,7 +123,8 @@ class Looker:
         """Return a report under the grammar of reports."""
         found = frames(self.encoder, clip.ecg, clip.leads)
         self.show([clip], [self.projector(found, clip.length_s)])
-        grammar = report_grammar(rate=places(found, clip.length_s).rate_bpm is not None)
+        heads = self.projector.heads(found, clip.length_s)
+        grammar = report_grammar(heads.places.rate_bpm, *heads.counts)
         said = self.injection.answer(question_text("Describe this ECG."), grammar, TEXT_TOKENS).strip()
         return said.replace("There are 1 ", "There is 1 ")
 

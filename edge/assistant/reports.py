@@ -74,21 +74,26 @@ def _filled(templates: Sequence[str], **rules: str) -> str:
     return "(" + " | ".join(out) + ")"
 
 
-_RULES = "\n".join(
-    (
-        f"rhythm ::= {_any_of([upper(name) for name in RHYTHM_NAMES.values()])}",
-        "rate ::= [1-9] [0-9] [0-9]?",
-        f"ectopy ::= {_filled(ECTOPY, what='what')} | {_any_of(NO_ECTOPY)}",
-        'what ::= number (" PVCs" | " PVC") (" and " number (" SVPBs" | " SVPB"))? | number (" SVPBs" | " SVPB")',
-        "number ::= [1-9] [0-9]?",
-        f"conduction ::= {_any_of([text for one in CONDUCTION.values() for text in one])}",
-        f"quality ::= {_any_of([text for one in QUALITY.values() for text in one])}",
-        "",
+def counted(pvcs: int, svpbs: int) -> str:
+    """Return numbers of ectopic beats in words, empty without any: `3 PVCs and 1 SVPB`."""
+    found = [(pvcs, "PVC"), (svpbs, "SVPB")]
+    return " and ".join(f"{number} {name}{'s' if number > 1 else ''}" for number, name in found if number)
+
+
+def report_grammar(rate_bpm: int | None, pvcs: int, svpbs: int) -> str:
+    """Return the GBNF of a report: rhythm, rate if there is one, ectopy, conduction, quality.
+
+    Numbers are those that the model was shown and can only be written as they are; words are its choice.
+    """
+    rate, what = f'"{rate_bpm}"', f'"{counted(pvcs, svpbs)}"'
+    start = _filled(ALONE, rhythm="rhythm") if rate_bpm is None else _filled(WITH_RATE, rhythm="rhythm", rate=rate)
+    return "\n".join(
+        (
+            f'root ::= " " {start} ectopy conduction quality "\\n"',
+            f"rhythm ::= {_any_of([upper(name) for name in RHYTHM_NAMES.values()])}",
+            f"ectopy ::= {_filled(ECTOPY, what=what) if pvcs or svpbs else _any_of(NO_ECTOPY)}",
+            f"conduction ::= {_any_of([text for one in CONDUCTION.values() for text in one])}",
+            f"quality ::= {_any_of([text for one in QUALITY.values() for text in one])}",
+            "",
+        )
     )
-)
-
-
-def report_grammar(*, rate: bool) -> str:
-    """Return the GBNF of a report: rhythm, rate if there are beats to tell it from, ectopy, conduction, quality."""
-    start = _filled(WITH_RATE, rhythm="rhythm", rate="rate") if rate else _filled(ALONE, rhythm="rhythm")
-    return f'root ::= " " {start} ectopy conduction quality "\\n"\n{_RULES}'

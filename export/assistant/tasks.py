@@ -104,12 +104,8 @@ def report(rng: random.Random, facts: Facts) -> str:
     else:
         text = w.pick(rng, r.ALONE, rhythm=rhythm)
     if facts.pvcs is not None and facts.svpbs is not None:
-        found = [
-            f"{number} {name}{'s' if number > 1 else ''}"
-            for number, name in ((facts.pvcs, "PVC"), (facts.svpbs, "SVPB"))
-            if number
-        ]
-        text += w.pick(rng, r.ECTOPY, what=" and ".join(found)) if found else w.pick(rng, r.NO_ECTOPY)
+        found = r.counted(facts.pvcs, facts.svpbs)
+        text += w.pick(rng, r.ECTOPY, what=found) if found else w.pick(rng, r.NO_ECTOPY)
     if facts.conduction is not None:
         text += w.pick(rng, r.CONDUCTION[facts.conduction])
     return text + w.pick(rng, r.QUALITY[facts.quality])
