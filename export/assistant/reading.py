@@ -27,7 +27,7 @@ from export.assistant import align
 from export.assistant.corpus import Clip, Clips, clips
 from export.assistant.heads import Heads
 from export.assistant.projector import Shape, told
-from export.assistant.rows import Seen, stacked
+from export.assistant.rows import Seen
 from export.assistant.tasks import NEAR
 from export.evaluate.localisation import iou
 
@@ -92,10 +92,11 @@ def say(heads: Heads, found: Sequence[Clip], rng: np.random.Generator | None = N
     """Return what heads say of clips; with `rng` their frames are blurred."""
     heads.eval()
     frames, lengths, _ = align.batch(found, rng)
-    rows, _ = stacked(found)
+    most = max(clip.places.row.size for clip in found)
+    rows = np.stack([np.pad(clip.places.row, (0, most - clip.places.row.size), mode="edge") for clip in found])
     with torch.autocast("cpu", torch.bfloat16):
         reading = heads(frames, lengths)
-    said, ended = told(reading, lengths, rows)
+    said, ended = told(reading, lengths, torch.from_numpy(rows))
     return [
         Seen(one[: clip.places.row.size].numpy().astype(np.float32), end.numpy().astype(np.float32))
         for one, end, clip in zip(said.float(), ended.float(), found, strict=True)

@@ -97,7 +97,7 @@ def plain(pairs: Sequence[tuple[str, str]], tokenize: Tokenize) -> Line:
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """A batch: token ids with holes for soft tokens, and the frames that fill them."""
+    """A batch: token ids with holes for soft tokens, and what fills them."""
 
     ids: Tensor
     """[batch, time], 0 where soft or padded."""
@@ -168,14 +168,3 @@ def pack(found: Sequence[Line]) -> Packed:
         predict=torch.from_numpy(predict),
         target=torch.tensor(target, dtype=torch.int64),
     )
-
-
-def stacked(clips: Sequence[Clip]) -> tuple[Tensor, Tensor]:
-    """Return row and tenths [clips, places], the last place of each repeated."""
-    most = max((clip.places.row.size for clip in clips), default=1)
-    rows, tenths = (np.zeros((max(len(clips), 1), most), dtype=np.int64) for _ in range(2))
-    for n, clip in enumerate(clips):
-        beyond = (0, most - clip.places.row.size)
-        rows[n] = np.pad(clip.places.row, beyond, mode="edge")
-        tenths[n] = np.pad(clip.places.tenths, beyond, mode="edge")
-    return torch.from_numpy(rows), torch.from_numpy(tenths)
