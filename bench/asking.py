@@ -45,6 +45,7 @@ OF_THE_DAY = (
     "compare the pvcs of today with yesterday",
     "what share of last night was I in AF?",
     "when was the longest pause and how long did it last?",
+    "describe the last PVC",
     "was anything strange going on with the ticker, would you say?",
 )
 OF_NOW = ("what is my heart rate right now?", "any VT in the last hour?", "how much was recorded today?")
