@@ -148,6 +148,7 @@ async def start(state: Path, idle_s: float) -> asyncio.subprocess.Process:
     except BaseException as error:  # also who asked may be gone before it answers
         with contextlib.suppress(ProcessLookupError):
             process.kill()
+        await process.wait()
         if isinstance(error, TimeoutError):
             raise AnyecgError(f"the assistant did not start within {START_S:g} s") from None
         raise
