@@ -259,12 +259,12 @@ def test_heads_are_judged_and_kept_apart_by_people(one_thread: None) -> None:
     assert set(half.tolist()) == {0, 1}
     assert all(len({int(half[n]) for n in clips}) == 1 for clips in found.by_record.values())
     shape = Shape(hidden=16, measured=8)
-    heads = [train(found, np.flatnonzero(half != k).tolist(), shape, 2, 1, []) for k in (0, 1)]
+    heads = [train(found, np.flatnonzero(half != k).tolist(), shape, 2, 1, found) for k in (0, 1)]
     seen = readings(found, heads, half)
     n = int(np.flatnonzero(half == 1)[0])
     assert np.allclose(seen[n].said, say(heads[1], [found[n]])[0].said, atol=2e-2)
     assert not np.allclose(seen[n].said, say(heads[0], [found[n]])[0].said, atol=1e-4)
-    assert set(judged(heads[0], [found[n] for n in range(len(found))])) == set(NEAR)
+    assert set(judged(heads[0], found)) == set(NEAR)
 
 
 def test_bundle_branches_are_read_from_measures_alone() -> None:

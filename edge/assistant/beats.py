@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from edge.encoder.contract import BEAT_FS_HZ, MODEL_FS_HZ, WAVES
 from edge.encoder.session import Outputs
+from edge.rhythm.conduction import LATE, LEFT_LEADS, RIGHT_LEADS
 
 NAMES = (
     "is a beat",
@@ -46,10 +47,6 @@ _NARROW, _WIDE = slice(-13, 20), slice(-20, 52)
 """Windows of the two likenesses: −100 to 155 ms, −155 to 405 ms."""
 _LAGS = range(-4, 5)
 _P = slice(-40, -6)
-_RIGHT_LEADS, _LEFT_LEADS = ("V1", "MCL1"), ("I", "AVL", "V6")
-_LATE = 0.6
-"""The end of a QRS begins after this share of it: it points to V1 in a right, away from it in a left bundle branch
-block, in I, aVL and V6 the other way round (`edge/rhythm/conduction.py`)."""
 _MIN_BEATS = 3
 
 
@@ -85,7 +82,7 @@ def measure(
     qrs = _windows(wave[None, :, WAVES.index("QRS")], centre, _QRS)[0]
     out[:, 1] = qrs.sum(axis=1) / MODEL_FS_HZ / 0.1
     names = [name.upper() for name in leads]
-    sides = [[n for n, name in enumerate(names) if name in side] for side in (_RIGHT_LEADS, _LEFT_LEADS)]
+    sides = [[n for n, name in enumerate(names) if name in side] for side in (RIGHT_LEADS, LEFT_LEADS)]
     told = _deflections(_windows(signal, centre, _QRS), qrs > ON, sides)
     out[:, 2:7], out[:, 14:16] = told[:, :5], told[:, 5:]
     out[:, 16] = np.median(out[:, 1])
@@ -132,7 +129,7 @@ def _deflections(
     parts = np.stack([np.where(third == n, chosen, 0).sum(axis=1) for n in range(3)], axis=1)
     sign = np.where(parts.sum(axis=1) < 0, -1, 1)
     parts *= (sign / np.maximum(area[largest, beats], 1e-3))[:, None]
-    late = (y * (share >= _LATE)).sum(axis=2) / np.maximum(area, 1e-3)
+    late = (y * (share >= LATE)).sum(axis=2) / np.maximum(area, 1e-3)
     ends = [late[list(side)].mean(axis=0) if side else np.zeros(late.shape[1]) for side in sides]
     told = np.stack([smaller.max(axis=0), smaller.mean(axis=0), *parts.T, *ends], axis=1)
     return np.where((size >= 4)[:, None], told, 0).astype(np.float32)

@@ -114,7 +114,7 @@ class Comparison:
         if asked is None:
             return self._looker.tell(self._clips, question)
         if asked.kind == "which":
-            return _named(self._shows(asked.label))
+            return named(self._shows(asked.label))
         if asked.kind == "changed":
             a, b = asked.pair
             return changes(self._reports[a], self._reports[b]) or UNKNOWN
@@ -139,8 +139,9 @@ class Comparison:
         known = [value for value in values if value is not None]
         if len(known) < len(values):
             return UNKNOWN
-        return _named([value == of(known) for value in values])
+        return named([value == of(known) for value in values])
 
 
-def _named(chosen: Sequence[bool]) -> str:
+def named(chosen: Sequence[bool]) -> str:
+    """Return the ECGs that are chosen: `ECG 1 and ECG 3`, `None`."""
     return " and ".join(f"ECG {n + 1}" for n, one in enumerate(chosen) if one) or "None"

@@ -18,7 +18,7 @@ from edge.assistant.model import LanguageModel, find_model
 from edge.assistant.pointing import point
 from edge.assistant.prompts import heads, question_text
 from edge.assistant.reports import report_grammar
-from edge.assistant.soft import CARD, MAX_S, MIN_S, Projector, ProjectorCard, frames, places
+from edge.assistant.soft import CARD, MAX_S, MIN_S, Projector, ProjectorCard, frames
 from edge.assistant.wording import NAMES, Span
 from edge.chunk import MISSING
 from edge.encoder.contract import MODEL_FS_HZ
@@ -113,18 +113,16 @@ class Looker:
 
     def spans(self, clip: Clip, label: str, question: str = "", soft: NDArray[np.float32] | None = None) -> list[Span]:
         """Return where `label` is in seconds of the clip, in order; `soft` replaces its soft tokens (controls)."""
-        found = frames(self.encoder, clip.ecg, clip.leads)
-        self.show([clip], [self.projector(found, clip.length_s) if soft is None else soft])
+        sight = self.projector.see(frames(self.encoder, clip.ecg, clip.leads), clip.length_s)
+        self.show([clip], [sight.rows if soft is None else soft])
         asked = question or f"Where is the {NAMES[label]} in this ECG?"
-        tenths = places(found, clip.length_s).tenths.tolist()
-        return point(self.injection, question_text(" ".join(asked.split())), tenths)
+        return point(self.injection, question_text(" ".join(asked.split())), sight.places.tenths.tolist())
 
     def report(self, clip: Clip) -> str:
         """Return a report under the grammar of reports."""
-        found = frames(self.encoder, clip.ecg, clip.leads)
-        self.show([clip], [self.projector(found, clip.length_s)])
-        heads = self.projector.heads(found, clip.length_s)
-        grammar = report_grammar(heads.places.rate_bpm, *heads.counts)
+        sight = self.projector.see(frames(self.encoder, clip.ecg, clip.leads), clip.length_s)
+        self.show([clip], [sight.rows])
+        grammar = report_grammar(sight.places.rate_bpm, *sight.counts)
         said = self.injection.answer(question_text("Describe this ECG."), grammar, TEXT_TOKENS).strip()
         return said.replace("There are 1 ", "There is 1 ")
 

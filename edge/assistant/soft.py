@@ -218,35 +218,32 @@ class Projector:
 
         `blind` leaves the times and zeroes what is seen (a control).
         """
+        return self.see(found, length_s, blind=blind).rows
+
+    def see(self, found: NDArray[np.float32], length_s: float, *, blind: bool = False) -> Sight:
+        """Return these rows with what the projector itself says, without the language model."""
         where = places(found, length_s)
-        soft, said, marks = self._run(["soft", "said", "marks"], found, where)
+        given = {"frames": found, "row": where.row, "tenths": where.tenths}
+        soft, said, marks = self._session.run(
+            ["soft", "said", "marks"], {name: value for name, value in given.items() if name in self._inputs}
+        )
         seen = np.zeros_like(soft) if blind else soft
         counts = (0, 0) if blind else counts_of(said)
-        return interleaved(seen, marks, where, counts, written=self.written)
-
-    def heads(self, found: NDArray[np.float32], length_s: float) -> Heads:
-        """Return what the projector itself says, without the language model: the reference of evaluation."""
-        where = places(found, length_s)
-        said, whole = self._run(["said", "whole"], found, where)
-        flags = said[:, 1 + len(KINDS) :].reshape(-1, len(LABELS), 3)
-        return Heads(where, counts_of(said), flags, whole)
-
-    def _run(self, names: list[str], found: NDArray[np.float32], where: Places) -> Any:
-        given = {"frames": found, "row": where.row, "tenths": where.tenths}
-        return self._session.run(names, {name: value for name, value in given.items() if name in self._inputs})
+        rows = interleaved(seen, marks, where, counts, written=self.written)
+        return Sight(where, rows, counts, said[:, 1 + len(KINDS) :].reshape(-1, len(LABELS), 3))
 
 
 @dataclass(frozen=True, slots=True)
-class Heads:
-    """What a projector says of a clip."""
+class Sight:
+    """What a projector makes of a clip."""
 
     places: Places
+    rows: NDArray[np.float32]
+    """[n, width] for the language model, times included."""
     counts: tuple[int, int]
     """PVCs and SVPBs."""
     flags: NDArray[np.float32]
     """[places, labels, 3] probability that a span starts here, ends here, covers this place."""
-    whole: NDArray[np.float32]
-    """[rhythms, qualities, superclasses] probabilities."""
 
 
 def interleaved(

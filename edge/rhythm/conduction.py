@@ -22,8 +22,8 @@ from edge.rhythm.state import Part
 from edge.rhythm.wearer import REACH
 
 _LEFT, _RIGHT = MORPHOLOGIES.index("LBBB"), MORPHOLOGIES.index("RBBB")
-_RIGHT_LEADS, _LEFT_LEADS = ("V1", "MCL1"), ("I", "AVL", "V6")
-_LATE = 0.6
+RIGHT_LEADS, LEFT_LEADS = ("V1", "MCL1"), ("I", "AVL", "V6")
+LATE = 0.6
 """The last part of a QRS complex begins after this share of it."""
 
 
@@ -36,8 +36,8 @@ class Conduction(Part):
         self._wide = limits.wide_ms * MODEL_FS_HZ / 1000
         self._keep = int(limits.beats)
         names = [name.upper() for name in leads]
-        self._right = [i for i, name in enumerate(names) if name in _RIGHT_LEADS]
-        self._left = [i for i, name in enumerate(names) if name in _LEFT_LEADS]
+        self._right = [i for i, name in enumerate(names) if name in RIGHT_LEADS]
+        self._left = [i for i, name in enumerate(names) if name in LEFT_LEADS]
         self.newest: list[list[float]] = []
         """[QRS duration in model-rate samples, 1 for left, −1 for right or 0] of each."""
 
@@ -69,7 +69,7 @@ def _end_mv(lead: NDArray[np.float32], on: float, off: float) -> float:
     mv: list[float] = lead[first : last + 1].tolist()
     if len(mv) < 4:
         return 0.0
-    late = round(_LATE * (len(mv) - 1))
+    late = round(LATE * (len(mv) - 1))
     step = (mv[-1] - mv[0]) / (len(mv) - 1)
     end = sum(mv[i] - mv[0] - step * i for i in range(late, len(mv))) / (len(mv) - late)
     return end if end == end else 0.0

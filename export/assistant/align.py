@@ -107,14 +107,19 @@ def _bce(said: Tensor, wanted: Tensor) -> Tensor:
 
 def batch(clips: Sequence[Clip], rng: np.random.Generator | None = None) -> tuple[Tensor, Tensor, Targets]:
     """Return frames, lengths and targets of clips; with `rng` frames are disturbed."""
+    frames, lengths = frames_of(clips, rng)
+    return frames, lengths, targets(clips, frames.shape[1] + 2)
+
+
+def frames_of(clips: Sequence[Clip], rng: np.random.Generator | None = None) -> tuple[Tensor, Tensor]:
+    """Return frames [clips, T, FRAME] and lengths of clips; with `rng` frames are disturbed."""
     longest = max(clip.frames.shape[0] for clip in clips)
     frames = np.zeros((len(clips), longest, FRAME), dtype=np.float32)
     for n, clip in enumerate(clips):
         frames[n, : clip.frames.shape[0]] = clip.frames
     if rng is not None:
         disturb(frames, rng)
-    lengths = torch.tensor([clip.frames.shape[0] for clip in clips])
-    return torch.from_numpy(frames), lengths, targets(clips, longest + 2)
+    return torch.from_numpy(frames), torch.tensor([clip.frames.shape[0] for clip in clips])
 
 
 def disturb(frames: NDArray[np.float32], rng: np.random.Generator) -> None:

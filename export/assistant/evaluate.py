@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edge.assistant.comparing import Comparison
 from edge.assistant.hours import scan_record
@@ -90,8 +91,8 @@ def _answer(looker: Looker, clip: Clip, one: dict[str, Any], way: str) -> list[S
         return looker.spans(clip, one["label"], str(one["question"]))
     found = frames(looker.encoder, clip.ecg, clip.leads)
     if way == "heads alone":
-        heads = looker.projector.heads(found, length_s)
-        return spans_of(heads.flags, heads.places.tenths, one["label"])
+        sight = looker.projector.see(found, length_s)
+        return spans_of(sight.flags, sight.places.tenths, one["label"])
     rng = np.random.default_rng(one["start_sample"])
     if way == "shuffled":
         soft = looker.projector(np.ascontiguousarray(rng.permutation(found)), length_s)
@@ -201,7 +202,7 @@ def _f1(found: Sequence[tuple[str, str | None]]) -> dict[str, Any]:
     mean = float(np.mean([one["f1"] for one in each.values()]))
     right = np.array([a == b for a, b in found])
     drawn = right[np.random.default_rng(1).integers(0, right.size, (BOOTSTRAP, right.size))].mean(axis=1)
-    interval = [round(float(one), 2) for one in np.quantile(drawn, (0.025, 0.975))]
+    interval = _interval(drawn)
     return {"accuracy": round(float(right.mean()), 3), "95 %": interval, "macro_f1": round(mean, 3), "each": each}
 
 
@@ -214,9 +215,13 @@ def _binary(found: Sequence[tuple[bool, bool]]) -> dict[str, Any]:
     )
     both = 2 * (drawn[..., 0] & drawn[..., 1]).sum(axis=1)
     f1s = both / np.maximum(both + (drawn[..., 0] != drawn[..., 1]).sum(axis=1), 1)
-    low, high = np.quantile(f1s, (0.025, 0.975))
-    interval = [round(float(low), 2), round(float(high), 2)]
-    return {"tp": tp, "fn": fn, "fp": fp, "f1": round(2 * tp / max(2 * tp + fn + fp, 1), 3), "95 %": interval}
+    f1 = round(2 * tp / max(2 * tp + fn + fp, 1), 3)
+    return {"tp": tp, "fn": fn, "fp": fp, "f1": f1, "95 %": _interval(f1s)}
+
+
+def _interval(drawn: NDArray[np.floating]) -> list[float]:
+    """Return the middle 95 % of what was drawn."""
+    return [round(float(one), 2) for one in np.quantile(drawn, (0.025, 0.975))]
 
 
 def comparisons(looker: Looker, count: int) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def heads_of(shape: Shape) -> Heads:
     return Heads(shape.hidden, shape.measured, shape.dilations)
 
 
-def train(found: Clips, chosen: Sequence[int], shape: Shape, steps: int, seed: int, checks: Sequence[Clip]) -> Heads:
+def train(found: Clips, chosen: Sequence[int], shape: Shape, steps: int, seed: int, checks: Clips) -> Heads:
     """Train heads on the chosen clips; tells losses and figures of `checks` on the way."""
     torch.manual_seed(seed)
     heads = heads_of(shape)
@@ -91,7 +91,7 @@ def _drawn(found: Clips, chosen: Sequence[int], step: int, seed: int) -> list[in
 def say(heads: Heads, found: Sequence[Clip], rng: np.random.Generator | None = None) -> list[Seen]:
     """Return what heads say of clips; with `rng` their frames are blurred."""
     heads.eval()
-    frames, lengths, _ = align.batch(found, rng)
+    frames, lengths = align.frames_of(found, rng)
     most = max(clip.places.row.size for clip in found)
     rows = np.stack([np.pad(clip.places.row, (0, most - clip.places.row.size), mode="edge") for clip in found])
     with torch.autocast("cpu", torch.bfloat16):
@@ -125,18 +125,16 @@ def spans_of(flags: NDArray[np.floating], tenths: NDArray[np.int64], label: str)
     return merge([(tenths[a] / 10, tenths[b - 1] / 10) for a, b in pairs if b - a > 1])
 
 
-def judged(heads: Heads, checks: Sequence[Clip]) -> dict[str, Any]:
+def judged(heads: Heads, checks: Clips) -> dict[str, Any]:
     """Return mean IoU of the paper's labels in clips that have them and in clips that have not, per cent."""
     scores: dict[str, tuple[list[float], list[float]]] = {label: ([], []) for label in NEAR}
-    order = sorted(checks, key=lambda clip: clip.frames.shape[0])
-    for at in range(0, len(order), BATCH):
-        part = order[at : at + BATCH]
-        for clip, seen in zip(part, say(heads, part), strict=True):
-            for label in NEAR:
-                if label in clip.facts.spans:
-                    wanted = clip.facts.spans[label]
-                    spans = spans_of(seen.flags, clip.places.tenths, label)
-                    scores[label][0 if wanted else 1].append(iou(wanted, spans))
+    for n, seen in enumerate(readings(checks, [heads], np.zeros(len(checks), dtype=np.int64))):
+        clip = checks[n]
+        for label in NEAR:
+            if label in clip.facts.spans:
+                wanted = clip.facts.spans[label]
+                spans = spans_of(seen.flags, clip.places.tenths, label)
+                scores[label][0 if wanted else 1].append(iou(wanted, spans))
     return {
         label: [round(100 * float(np.mean(part)), 1) if part else None for part in parts]
         for label, parts in scores.items()
@@ -165,8 +163,7 @@ def main() -> None:
     torch.set_num_threads(given.threads)
     encoder = Card.load(given.card)
     found = clips(encoder, "train", given.clips, workers=given.threads)
-    strangers = clips(encoder, "validation", given.clips // 10, workers=given.threads)
-    checks = [strangers[n] for n in range(len(strangers))]
+    checks = clips(encoder, "validation", given.clips // 10, workers=given.threads)
     half, shape = half_of(found), Shape()
     for name in (ALL, *HALVES) if given.only is None else (given.only,):
         path = given.out / f"heads-{name}.pt"

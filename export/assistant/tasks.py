@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edge.assistant import reports as r
-from edge.assistant.comparing import ENOUGH_BPM, changes
+from edge.assistant.comparing import ENOUGH_BPM, changes, named
 from edge.assistant.reports import upper
 from edge.assistant.wording import NAMES, RHYTHM_NAMES, write_spans
 from export.assistant import wording as w
@@ -134,7 +134,7 @@ def compare(rng: random.Random, ecgs: Sequence[Facts], most: int) -> list[Item]:
     labels = [label for label in NAMES if label in shared]
     some = [label for label in labels if any(one.spans[label] for one in ecgs)]
     for label in rng.sample(some, min(2, len(some))) + rng.sample(labels, min(1, len(labels))):
-        add(w.WHICH, _which(ecgs, label), label, x=w.named(rng, label))
+        add(w.WHICH, named([bool(one.spans[label]) for one in ecgs]), label, x=w.named(rng, label))
     if all(one.rhythm for one in ecgs):
         add(w.SAME, "Yes" if len({one.rhythm for one in ecgs}) == 1 else "No")
     a, b = sorted(rng.sample(range(len(ecgs)), 2))
@@ -143,8 +143,3 @@ def compare(rng: random.Random, ecgs: Sequence[Facts], most: int) -> list[Item]:
         add(w.CHANGED, changed, CHANGED, a=a + 1, b=b + 1)
     rng.shuffle(items)
     return items[:most]
-
-
-def _which(ecgs: Sequence[Facts], label: str) -> str:
-    found = [f"ECG {n + 1}" for n, one in enumerate(ecgs) if one.spans[label]]
-    return " and ".join(found) if found else "None"
