@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC
 from pathlib import Path
 
 import edfio
@@ -13,6 +14,7 @@ from exchange_kit import HOLE, ONE_LEAD, PERIOD, START, new_state, read_so_far, 
 from edge.chunk import MISSING
 from edge.encoder.contract import BEAT_CLASSES
 from edge.errors import BadInputError
+from edge.exchange.disguise import hide, plain
 from edge.sources.record import read_record
 from edge.store import marks, queries
 from edge.store.database import open_readonly, open_writable
@@ -143,8 +145,10 @@ def test_a_hidden_export_names_nobody_and_no_day(state: Path, tmp_path: Path, fo
     files = value(state, "export", "--wearer", "anna", f"--{form}", target, "--deidentify", *PERIOD)["files"]
     engine = open_readonly(state)
     with engine.connect() as conn:
-        secrets = ["anna", "patch", "dizzy", "2026", "29-MAR", "29.03.26", *(r["id"] for r in queries.findings(conn))]
+        ids = [row["id"] for row in queries.findings(conn)]
     engine.dispose()
+    days = ["2026-03", "-mar-2026", "29-MAR", "29.03.26", "177474"]  # the last: seconds since 1970
+    secrets = ["anna", "patch", "dizzy", *days, *ids]
     for path in map(Path, files):
         body = (path.name.encode() + path.read_bytes()).lower()
         if path.suffix != ".dat":
@@ -157,3 +161,9 @@ def test_a_hidden_export_names_nobody_and_no_day(state: Path, tmp_path: Path, fo
         record = read_record(next(f for f in files if f.endswith(".hea")).removesuffix(".hea"))
         hours = record.start_utc_ns // 3_600_000_000_000 if record.start_utc_ns else None
         assert hours == (15 * 365 + 4) * 24 + 0  # 00:58 UTC, 01:58 there
+
+
+def test_a_hidden_symptom_does_not_tell_its_day_by_what_older_versions_wrote() -> None:
+    row = {"mark": 1, "at": 1_774_746_000_000_000_000, "link": "away"}
+    assert hide(UTC, 1_774_700_000_000_000_000, b"k").evidence(row) == {"mark": 1}
+    assert plain("anna", UTC).evidence(row) == row

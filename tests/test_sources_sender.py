@@ -343,6 +343,8 @@ def test_an_hour_without_a_broker_is_no_reason_to_send_everything_again_and_agai
     with mosquitto() as broker, Sender(Mqtt(url=broker.url), stream, clock=clock) as sender:
         assert sender._link.wait_connected(10)
         broker.kill()
+        while sender.snapshot()["state"] == "connected":
+            time.sleep(0.01)
         for start in range(0, 5000, 250):
             sender.send(start, np.arange(250, dtype=np.int32)[None])
         clock.advance(3600)

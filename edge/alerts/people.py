@@ -67,7 +67,7 @@ def _symptom(conn: Connection, mark: dict[str, Any], now_ns: int) -> list[tuple[
             "start_ns": recording.to_utc_ns(start),
             "end_ns": recording.to_utc_ns(end),
             "detected_ns": at_ns,
-            "evidence": {"mark": mark["id"], "at": at_ns},
+            "evidence": {"mark": mark["id"]},
         }
         change = system.write(conn, recording.id, row, now_ns)
         return [] if change is None else [(recording, change)]

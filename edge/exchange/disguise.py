@@ -58,8 +58,8 @@ class Disguise:
         return "" if self.hidden else words
 
     def evidence(self, values: dict[str, Any]) -> dict[str, Any]:
-        """Return figures only where hidden."""
-        return {k: v for k, v in values.items() if not self.hidden or isinstance(v, int | float)}
+        """Return figures only where hidden, and none that is an instant (`at`, which symptoms once had)."""
+        return {k: v for k, v in values.items() if not self.hidden or (isinstance(v, int | float) and k != "at")}
 
 
 def plain(wearer: str, tz: tzinfo) -> Disguise:
