@@ -456,8 +456,20 @@ def test_any_other_model_plans_and_words_by_its_path(
     assert parse_line(written, marked, ()) or written == " none\n"
     assert make_plan(marked, Reading(()), (), writer).steps in ((), parse_line(written, marked, ()))
     looking = ask(conn, "Mark the VT today", now_ns=NOW_NS, wearer="ann", helpers=helpers)
-    assert "cannot look at signal" in looking.answer
+    assert "cannot look at signal: no projector is trained for it" in looking.answer
     writer.close()  # type: ignore[attr-defined]
+
+
+def test_who_asks_is_told_why_the_model_is_blind(
+    conn: Connection, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cache").write_text("a file where the cache should be")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    helpers = load_helpers(tmp_path)
+    looking = ask(conn, "Mark the VT today", now_ns=NOW_NS, wearer="ann", helpers=helpers)
+    assert f"cannot write the merged language model to {tmp_path}/cache" in looking.answer
+    assert helpers.writer is not None
+    helpers.writer.close()  # type: ignore[attr-defined]
 
 
 def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:

@@ -14,10 +14,11 @@ from look_kit import divergence, embedding_rows, random_card, write_random_adapt
 
 from edge.assistant import beats
 from edge.assistant.injection import Injection
-from edge.assistant.look import Clip, Looker, label_of
+from edge.assistant.look import Clip, Looker
 from edge.assistant.merge import merged
 from edge.assistant.model import LanguageModel
 from edge.assistant.soft import FRAME, Projector, ProjectorCard, frames, places
+from edge.assistant.wording import label_of
 from edge.chunk import MISSING
 from edge.encoder.contract import TOKEN_DIM
 from edge.encoder.session import Encoder, Outputs

@@ -18,7 +18,7 @@ from edge.assistant.period import Anchor, Period, anchor, default_period, other_
 from edge.assistant.plan import Marked, Step, Steps, line, mark, named, plain
 from edge.assistant.planner import Writer, make_plan
 from edge.assistant.reader import Reading, read
-from edge.assistant.result import Citation, Eyes, Result, Scope
+from edge.assistant.result import NO_EYES, Citation, Eyes, Result, Scope
 from edge.assistant.scan import READING_S
 from edge.assistant.spelling import WORDS
 from edge.assistant.tools import run_step
@@ -109,6 +109,8 @@ class Helpers:
     """Plans what the words leave open, and chooses the wording."""
     eyes: Eyes | None = None
     """Looks at signal."""
+    blind: str = NO_EYES
+    """Why nothing does."""
     words_answers: bool = True
     """Whether the writer chooses the wording."""
     clock: Clock = field(default_factory=SystemClock)
@@ -240,7 +242,7 @@ def _run(
     helpers: Helpers,
 ) -> Result:
     tz = zone(next(w.timezone for w in everyone if w.id == step.args["wearer"]))
-    scope = Scope(conn, step.args["wearer"], tz, now_ns, helpers.eyes, helpers.clock, helpers.reading_s)
+    scope = Scope(conn, step.args["wearer"], tz, now_ns, helpers.eyes, helpers.blind, helpers.clock, helpers.reading_s)
     period = _period(scope, step.args["period"], _default(step, scope), since_ns)
     if step.tool != "compare":
         return run_step(step, period, scope)

@@ -19,7 +19,7 @@ from edge.assistant.pointing import point
 from edge.assistant.prompts import heads, question_text
 from edge.assistant.reports import report_grammar
 from edge.assistant.soft import CARD, MAX_S, MIN_S, Projector, ProjectorCard, frames
-from edge.assistant.wording import NAMES, Span
+from edge.assistant.wording import NAMES, Span, label_of
 from edge.chunk import MISSING
 from edge.encoder.contract import MODEL_FS_HZ
 from edge.encoder.session import Encoder
@@ -27,13 +27,6 @@ from edge.errors import AnyecgError, BadInputError
 from edge.signal.prepare import prepare, step
 
 MAX_ECGS = 4
-LABEL_OF = {
-    **{name.lower(): name for name in NAMES},
-    "sve": "SVPB",
-    "pac": "SVPB",
-    "unreadable": "noise",
-}
-"""What may be asked for, rule names of events included → label."""
 TEXT_TOKENS = 80
 ROOM = 420
 """Tokens kept free behind the ECGs for question and answer."""
@@ -67,14 +60,6 @@ class Clip:
         signal = np.atleast_2d(signal_mv).astype(np.float64)
         samples = np.where(np.isnan(signal), MISSING, np.rint(np.nan_to_num(signal) * 1000)).astype(np.int32)
         return Clip.of_samples(samples, [1.0] * signal.shape[0], fs_hz, leads)
-
-
-def label_of(name: str) -> str:
-    """Return the label that a name means. Raises `BadInputError` with the known ones."""
-    label = LABEL_OF.get(name.lower())
-    if label is None:
-        raise BadInputError(f"{name!r} cannot be marked; known labels are {', '.join(NAMES)}")
-    return label
 
 
 class Looker:
@@ -165,17 +150,18 @@ def tuned_model(path: Path | None = None) -> Path:
     return merged(base, card)
 
 
-def open_eyes(model: LanguageModel, encoder: Encoder | None = None) -> Looker | None:
-    """Return the model that looks; None where no projector is shipped, or none that fits encoder and model."""
+def open_eyes(model: LanguageModel) -> Looker:
+    """Return a loaded model as one that looks.
+
+    Raises:
+        AnyecgError: no projector is shipped, or none that fits encoder and model.
+    """
     card = shipped()
     if card is None or card.checkpoint not in model.name:
-        return None
+        raise AnyecgError("no projector is trained for it")
     from edge.encoder.card import Card
 
-    try:
-        return Looker(model, encoder or Encoder(Card.load(None), provider="cpu"), card)
-    except AnyecgError:
-        return None
+    return Looker(model, Encoder(Card.load(None), provider="cpu"), card)
 
 
 def open_looker(base: Path | None = None, threads: int = 0) -> Looker:

@@ -26,7 +26,6 @@ CLIP_S = 60
 ALIKE_DAYS = 7
 """What looks like the marks is searched for in the last days of a longer period: 2.5 s each time."""
 SHOWN_PLACES = 8
-NO_EYES = "the language model that is installed cannot look at signal"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +58,7 @@ def describe(result: Result, scope: Scope) -> None:
     result.citations = [*result.citations, span(start_ns, start_ns + round(seconds * NS))]
     result.facts |= {"start": Fact("utc", start_ns), "seconds": Fact("duration_s", float(seconds))}
     if scope.eyes is None:
-        result.missing = NO_EYES
+        result.missing = scope.blind
         return
     clips = clips_of(scope, start_ns, start_ns + round(seconds * NS))
     if not clips:
@@ -114,7 +113,7 @@ def localize(result: Result, scope: Scope) -> None:
     """Spans in which the model sees a label, over hours, beside what the rhythm engine found there."""
     eyes, label, period = scope.eyes, result.step.args["label"], result.period
     if eyes is None:
-        result.missing = NO_EYES
+        result.missing = scope.blind
         return
 
     def seconds(utc_ns: int) -> float:

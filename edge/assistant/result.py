@@ -20,6 +20,7 @@ from edge.store import queries
 
 MAX_CITATIONS = 50
 MAX_ITEMS = 50
+NO_EYES = "the language model that is installed cannot look at signal"
 BEAT_MARGIN_NS = 2 * NS
 """A cited beat is shown with this much around it."""
 
@@ -124,6 +125,8 @@ class Scope:
     tz: ZoneInfo
     now_ns: int
     eyes: Eyes | None = None
+    blind: str = NO_EYES
+    """Why there are none."""
     clock: Clock = field(default_factory=SystemClock)
     """By which the time for looking at signal is measured."""
     reading_s: float = READING_S

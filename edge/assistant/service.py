@@ -36,7 +36,7 @@ from edge.assistant.client import FILE_NAME, make_way, serves
 from edge.assistant.localtime import parse_instant, zone
 from edge.assistant.model import LanguageModel
 from edge.assistant.plan import context_of
-from edge.assistant.result import Eyes
+from edge.assistant.result import NO_EYES, Eyes
 from edge.assistant.scan import READING_S
 from edge.clock import SystemClock
 from edge.config import load
@@ -390,14 +390,19 @@ def load_helpers(state: Path) -> Helpers:
     from edge.assistant import look
 
     settings = load(state).assistant
+    why = None
     try:
         path: Path | None = look.tuned_model(settings.model)
     except AnyecgError as error:
-        log.warning("the model cannot look at signal", error=str(error))
-        path = settings.model
+        path, why = settings.model, error
     model = LanguageModel(path, threads=settings.threads, n_ctx=settings.n_ctx, gpu_layers=settings.gpu_layers)
-    writer, eyes = Careful(model), look.open_eyes(model)
-    return Helpers(writer=writer, eyes=None if eyes is None else CarefulEyes(eyes, writer))
+    writer = Careful(model)
+    try:
+        return Helpers(writer=writer, eyes=CarefulEyes(look.open_eyes(model), writer))
+    except AnyecgError as error:
+        why = why or error
+    log.warning("the model cannot look at signal", error=str(why))
+    return Helpers(writer=writer, blind=f"{NO_EYES}: {why}")
 
 
 def _step_back() -> None:

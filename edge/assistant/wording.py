@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from edge.errors import BadInputError
+
 Span = tuple[float, float]
 
 NAMES = {
@@ -31,6 +33,13 @@ SHORT = {
     "pause": ("long RR interval",),
     "noise": ("unreadable signal", "artefact"),
 }
+LABEL_OF = {
+    **{name.lower(): name for name in NAMES},
+    "sve": "SVPB",
+    "pac": "SVPB",
+    "unreadable": "noise",
+}
+"""What may be asked for, rule names of events included → label."""
 RHYTHM_NAMES = {
     "N": "sinus rhythm",
     "AFIB": "atrial fibrillation",
@@ -45,6 +54,14 @@ RHYTHM_NAMES = {
 NONE = " none"
 
 MAX_SPANS = 40
+
+
+def label_of(name: str) -> str:
+    """Return the label that a name means. Raises `BadInputError` with the known ones."""
+    label = LABEL_OF.get(name.lower())
+    if label is None:
+        raise BadInputError(f"{name!r} cannot be marked; known labels are {', '.join(NAMES)}")
+    return label
 
 
 def write_spans(spans: Sequence[Span]) -> str:

@@ -40,13 +40,14 @@ def localize(
         return
     if record is None or label is None:
         raise BadInputError("say which recording and what to mark: anyecg localize RECORD --label PVC")
-    from edge.assistant.look import label_of, open_looker
-    from edge.assistant.soft import MAX_S
-    from edge.assistant.wording import told
+    from edge.assistant.wording import label_of, told
 
     wanted = label_of(label)
     signal = _read(record, lead)
     start_s, end_s = _range(signal, from_s, to_s)
+    from edge.assistant.look import open_looker
+    from edge.assistant.soft import MAX_S
+
     looker = open_looker()
     if end_s - start_s > MAX_S:
         _localize_long(looker, signal, wanted, start_s, end_s, out)
