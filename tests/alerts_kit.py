@@ -122,7 +122,7 @@ def store(state: Path) -> Iterator[tuple[Writer, Engine]]:
 
 
 def put(writer: Writer, *messages: Message) -> None:
-    writer.submit(lambda conn: outbox.add(conn, messages, now_ns=0)).result(10)
+    writer.submit(lambda conn: outbox.add(conn, messages, now_ns=0)).result(60)
 
 
 def waiting(reader: Engine) -> int:
@@ -130,7 +130,7 @@ def waiting(reader: Engine) -> int:
         return outbox.count(conn)
 
 
-def until(condition: Callable[[], object], timeout_s: float = 10.0) -> None:
+def until(condition: Callable[[], object], timeout_s: float = 60.0) -> None:
     """Wait for a condition; fail after `timeout_s`."""
     deadline = time.monotonic() + timeout_s
     while not condition():
@@ -155,7 +155,7 @@ class Subscriber:
         self._client.on_subscribe = lambda *_: self._subscribed.set()
         self._client.connect("127.0.0.1", port)
         self._client.loop_start()
-        assert self._subscribed.wait(10)
+        assert self._subscribed.wait(60)
 
     def payloads(self, ending: str = "") -> list[str]:
         return [message.payload.decode() for message in self.messages if message.topic.endswith(ending)]

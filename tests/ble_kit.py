@@ -145,7 +145,7 @@ def assert_told(running: BleSource, state: str, reason: str = "") -> None:
     assert metric(running, "state_seconds_total", device="strap", state=state) >= 0
 
 
-async def until(is_true: Callable[[], object], timeout_s: float = 30.0, what: str = "it") -> None:
+async def until(is_true: Callable[[], object], timeout_s: float = 60.0, what: str = "it") -> None:
     deadline_s = time.monotonic() + timeout_s
     while not is_true():
         assert time.monotonic() < deadline_s, f"waited {timeout_s} s for {what}"
@@ -188,7 +188,7 @@ class BluetoothThread:
 
     def __enter__(self) -> BluetoothThread:
         self._thread.start()
-        assert self._ready.wait(10)
+        assert self._ready.wait(60)
         return self
 
     def __exit__(self, *_: object) -> None:

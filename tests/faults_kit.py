@@ -21,7 +21,7 @@ from edge.sources.record import Record, read_record
 
 BACK_S = 10.0
 """How soon everything is as it should be once the fault is over and the gateway runs."""
-BUSY_S = 40.0
+BUSY_S = 120.0
 """How long anything else may take on a busy machine."""
 
 

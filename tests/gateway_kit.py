@@ -39,7 +39,7 @@ from edge.rhythm.events import Finding
 from edge.rhythm.rules import Rules
 from edge.rhythm.session import RhythmSession
 from edge.sources.faults import Faults
-from edge.sources.pace import send_blocks
+from edge.sources.pace import Block, send_blocks
 from edge.sources.record import Record
 from edge.sources.replay import blocks, replay_stream
 from edge.sources.sender import WINDOW_CHUNKS, Sender
@@ -50,6 +50,9 @@ from edge.store.waveform import read
 START_NS = 1_790_000_000_000_000_000
 START_TIMEOUT_S = 180.0
 SEVERE = ("advisory", "urgent", "critical")
+LONG = {"ANYECG_ALERTS__LINK_LOST_S": "1800", "ANYECG_ALERTS__GATEWAY_DOWN_S": "1800"}
+"""A test that takes its time has no findings about that."""
+END = "anyecg/v1/listener/end/events"
 
 
 class Daemon:
@@ -76,7 +79,7 @@ class Daemon:
                 [*self.wrap, sys.executable, "-m", "edge", "run", "--state", str(self.state)],
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, "OMP_NUM_THREADS": "1", "ANYECG_ALERTS__COOLDOWN_S": "0"},
+                env={**LONG, **os.environ, "OMP_NUM_THREADS": "1", "ANYECG_ALERTS__COOLDOWN_S": "0"},
             )
 
     def kill(self) -> None:
@@ -89,7 +92,7 @@ class Daemon:
         """SIGTERM; return the exit code."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(30)
+        return self.process.wait(120)
 
     def status(self) -> dict[str, Any] | None:
         assert self.process is not None
@@ -111,7 +114,7 @@ class Daemon:
             status = self.status() or {}
             return bool(status) and status["analysis"]["is_idle"] and status["queues"]["outbox"] == 0
 
-        wait_for(is_quiet, 60, "analysis and outbox")
+        wait_for(is_quiet, 180, "analysis and outbox")
         return status
 
 
@@ -123,7 +126,7 @@ def wait_for(is_true: Any, timeout_s: float, what: str) -> None:
 
 
 class Wearable(threading.Thread):
-    """Sends a record at `speed` times real time; fails loudly."""
+    """Sends a record at `speed` times real time; fails loudly. With `pause_s` it waits there for `go`."""
 
     def __init__(
         self,
@@ -139,11 +142,14 @@ class Wearable(threading.Thread):
         start_ns: int = START_NS,
         settings: Mqtt | None = None,
         window: int = WINDOW_CHUNKS,
+        pause_s: float | None = None,
     ) -> None:
         super().__init__(daemon=True)
+        self.go, self._is_over = threading.Event(), threading.Event()
+        self._pause_s = pause_s
         stream = replace(replay_stream(record, wearer="anna", device=device, start_utc_ns=start_ns), boot=boot)
         self.sender = Sender(
-            settings or Mqtt(url=url), stream, window=window, resend_s=resend_s, patience_s=60.0, faults=faults
+            settings or Mqtt(url=url), stream, window=window, resend_s=resend_s, patience_s=180.0, faults=faults
         )
         self.error: BaseException | None = None
         self._record, self._speed, self._chunk_s = record, speed, chunk_s
@@ -152,7 +158,7 @@ class Wearable(threading.Thread):
         try:
             with self.sender:
                 send_blocks(
-                    blocks(self._record, self._chunk_s),
+                    self._blocks(),
                     self.sender,
                     fs_hz=self._record.fs_hz,
                     speed=self._speed,
@@ -162,6 +168,20 @@ class Wearable(threading.Thread):
                 self.sender.finish()
         except BaseException as error:
             self.error = error
+
+    def _blocks(self) -> Iterator[Block]:
+        for block in blocks(self._record, self._chunk_s):
+            if self._pause_s is not None and block.start >= self._pause_s * self._record.fs_hz:
+                self.go.wait()
+            if self._is_over.is_set():
+                return
+            yield block
+
+    def give_up(self) -> None:
+        """End, whatever is not sent or acknowledged: the port of its broker may become another's."""
+        self._is_over.set()
+        self.sender._patience_s = 0.0
+        self.join(60)
 
     def result(self, timeout_s: float = 240.0) -> None:
         """Wait until every chunk is acknowledged end to end."""
@@ -260,6 +280,7 @@ class Listener:
         self.expiries: list[int] = []
         """What was left of each message's life, in seconds."""
         self._session_s = session_s
+        self._ended = threading.Event()
         self.reconnect(broker)
 
     def reconnect(self, broker: Mosquitto) -> None:
@@ -268,15 +289,22 @@ class Listener:
         self._client.on_connect = lambda client, *_: client.subscribe("anyecg/v1/+/+/events", qos=1)
         self._client.on_subscribe = lambda *_: ready.set()
         self._client.on_message = self._on_message
+        self._client.message_callback_add(END, lambda *_: self._ended.set())
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         properties.SessionExpiryInterval = self._session_s
         self._client.connect("127.0.0.1", broker.port, clean_start=not self._session_s, properties=properties)
         self._client.loop_start()
-        assert ready.wait(10)
+        assert ready.wait(60)
 
     def _on_message(self, _client: Any, _data: Any, message: mqtt.MQTTMessage) -> None:
         self.expiries.append(getattr(message.properties, "MessageExpiryInterval", 0))
         self.messages.append(json.loads(message.payload))
+
+    def catch_up(self) -> None:
+        """Wait for all that the broker has taken so far: a message of its own comes behind it."""
+        self._ended.clear()
+        self._client.publish(END, qos=1)
+        assert self._ended.wait(60)
 
     def latest(self) -> dict[str, dict[str, Any]]:
         """The highest revision of each id: what a subscriber that follows the rule sees."""

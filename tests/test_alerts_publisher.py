@@ -55,12 +55,18 @@ def numbers(subscriber: Subscriber) -> list[int]:
     return [json.loads(payload)["number"] for payload in subscriber.payloads("/events")]
 
 
+def assert_hears(subscriber: Subscriber, expected: list[int]) -> None:
+    """The broker confirms a message to the publisher and hands it on as it likes: wait for the subscriber."""
+    until(lambda: len(numbers(subscriber)) >= len(expected))
+    assert numbers(subscriber) == expected
+
+
 def test_rows_arrive_in_order_once_and_are_deleted(tmp_path: Path) -> None:
     with Mosquitto(tmp_path / "broker") as broker, store(tmp_path) as (writer, reader):
         put(writer, *(numbered(n) for n in range(500)))
         with Subscriber(broker.port) as ear, publishing(settings(broker.url), writer, reader) as publisher:
             until(lambda: waiting(reader) == 0)
-            assert numbers(ear) == list(range(500))
+            assert_hears(ear, list(range(500)))
             assert publisher.status.confirmed == 500
             assert publisher.status.link == "connected"
 
@@ -93,6 +99,7 @@ def test_broker_away_and_back(tmp_path: Path) -> None:
             put(writer, numbered(0))
             publisher.notify()
             until(lambda: numbers(ear) == [0])
+        until(lambda: waiting(reader) == 0)
         broker.kill()
         until(lambda: publisher.status.link == "unreachable")
         put(writer, *(numbered(n) for n in range(1, 200)))
@@ -111,12 +118,13 @@ def test_whatever_is_cut_a_subscriber_that_drops_repeats_sees_each_once_in_order
         put(writer, *(numbered(n) for n in range(2000)))
         url = f"mqtt://127.0.0.1:{proxy.port}"
         with Subscriber(broker.port) as ear, publishing(settings(url), writer, reader) as publisher:
+            until(lambda: publisher.status.link == "connected")
             for _ in range(20):
                 time.sleep(chance.uniform(0, 0.1))
                 proxy.cut()
-            until(lambda: waiting(reader) == 0, 30)
+            until(lambda: waiting(reader) == 0)
             until(lambda: 1999 in numbers(ear))
-            assert publisher.status.connections > 1
+            until(lambda: publisher.status.connections > 1)
             assert list(dict.fromkeys(numbers(ear))) == list(range(2000))
 
 
@@ -149,12 +157,12 @@ def test_killed_between_confirmation_and_deletion(tmp_path: Path) -> None:
                 assert victim.stdout is not None
                 assert any(line == b"confirmed\n" for line in victim.stdout)
                 victim.send_signal(signal.SIGKILL)
-            until(lambda: "connection lost" in ear.payloads("/status")[-1])
+            until(lambda: any("connection lost" in said for said in ear.payloads("/status")))
             with store(tmp_path) as (writer, reader):
                 assert waiting(reader) == 5
                 with publishing(settings(broker.url), writer, reader):
                     until(lambda: waiting(reader) == 0)
-            assert numbers(ear) == [0, 1, 2, 3, 4] * 2
+            assert_hears(ear, [0, 1, 2, 3, 4] * 2)
             assert len(set(ear.payloads("/events"))) == 5
 
 
@@ -179,7 +187,7 @@ def test_rows_are_not_sent_again_while_their_deletion_waits(tmp_path: Path) -> N
             writer.submit(job).result(10)
             future.set_result(None)
             until(lambda: waiting(reader) == 0)
-            assert numbers(ear) == list(range(10))
+            assert_hears(ear, list(range(10)))
 
 
 def test_last_will_and_goodbye(tmp_path: Path) -> None:
@@ -228,7 +236,7 @@ def test_expiry_travels_with_the_message_and_ends_it(tmp_path: Path) -> None:
         )
         with Subscriber(broker.port) as ear, publishing(settings(broker.url), writer, reader, clock=clock) as publisher:
             until(lambda: waiting(reader) == 0)
-            assert numbers(ear) == [1, 2]
+            assert_hears(ear, [1, 2])
             assert publisher.status.expired == 1
             events = [message for message in ear.messages if message.topic == TOPIC]
             assert 98 <= events[0].properties.MessageExpiryInterval <= 100  # type: ignore[union-attr]
@@ -268,8 +276,7 @@ def test_a_refused_topic_waits_and_the_others_go_on(tmp_path: Path) -> None:
             until(lambda: waiting(reader) == 0)
             assert publisher.status.held == {}
             assert publisher.status.confirmed == 60
-            until(lambda: len(numbers(ear)) == 60)
-            assert numbers(ear) == [*range(0, 60, 2), *range(1, 60, 2)]
+            assert_hears(ear, [*range(0, 60, 2), *range(1, 60, 2)])
 
 
 def test_unreachable_broker_says_so(tmp_path: Path) -> None:
@@ -285,7 +292,7 @@ def test_falls_back_to_mqtt_3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         put(writer, *(numbered(n, expires_ns=2**62) for n in range(50)))
         with Subscriber(broker.port, protocol="3.1.1") as ear, publishing(settings(broker.url), writer, reader) as it:
             until(lambda: waiting(reader) == 0)
-            assert numbers(ear) == list(range(50))
+            assert_hears(ear, list(range(50)))
             assert it.status.protocol.startswith("3.1.1 (the broker does not speak 5)")
 
 

@@ -341,7 +341,7 @@ def test_an_assistant_that_nobody_asks_ends(tmp_path: Path) -> None:
     state = build(tmp_path)
 
     async def idle() -> int:
-        process = await start(state, 1.0)
+        process = await start(state, 3.0)
         return await process.wait()
 
     assert asyncio.run(asyncio.wait_for(idle(), 300)) == 0

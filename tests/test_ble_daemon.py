@@ -74,7 +74,7 @@ class FastDaemon:
 
     async def stop(self, number: int = signal.SIGTERM) -> int:
         self.process.send_signal(number)
-        return await asyncio.to_thread(self.process.wait, 30)
+        return await asyncio.to_thread(self.process.wait, 60)
 
 
 def microvolts(record: Record, fs_hz: int = 130) -> NDArray[np.int32]:

@@ -27,7 +27,7 @@ def test_bleakheart(bus: PrivateBus) -> None:
     async def scenario() -> None:
         h10 = H10(ADDRESS, SIGNAL, speed=SPEED)
         async with bluetooth(bus, h10):
-            device = await BleakScanner.find_device_by_name(h10.name, timeout=5)
+            device = await BleakScanner.find_device_by_name(h10.name, timeout=60)
             assert device is not None
             async with BleakClient(device) as client:
                 frames: list[Any] = []
@@ -65,7 +65,7 @@ def test_polar_python(bus: PrivateBus) -> None:
     async def scenario() -> None:
         h10 = H10(ADDRESS, SIGNAL, speed=SPEED)
         async with bluetooth(bus, h10):
-            device = await BleakScanner.find_device_by_address(ADDRESS, timeout=5)
+            device = await BleakScanner.find_device_by_address(ADDRESS, timeout=60)
             assert device is not None
             async with PolarDevice(device) as polar:
                 assert await polar.get_available_features() == [PmdMeasurementType.ECG, PmdMeasurementType.ACC]

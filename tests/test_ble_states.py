@@ -84,20 +84,20 @@ def test_away_and_back(
         running = source(tmp_path / "state", store, FastClock(SPEED), strap=h10_binding())
         async with bluetooth(bus, h10) as bluez, running as s:
             link = keeper(s).link
-            await until(lambda: len(store.chunks) >= 5 and link.state == "streaming", 30, "streaming")
+            await until(lambda: len(store.chunks) >= 5 and link.state == "streaming", 60, "streaming")
             if not contact:
                 h10.contact = False
-                await until(lambda: link.state == "off_body", 30, "off_body")
+                await until(lambda: link.state == "off_body", 60, "off_body")
             happens(h10, bluez)
             await until(lambda: link.state == state and reason in link.reason, 60, state)
             assert_told(s, state, reason)
             assert s.why_away("anna", "strap")["link"] == state
-            await until(lambda: keeper(s).snapshot()["seconds_in"][state] > 0, 30, "time counted")
+            await until(lambda: keeper(s).snapshot()["seconds_in"][state] > 0, 60, "time counted")
             have, h10.connect_errors, h10.contact, h10.visible, h10.rssi = len(store.chunks), [], True, True, -60
             if not bluez.plugged:
                 bluez.plug(True)
             await until(lambda: len(store.chunks) > have, 60, "samples when it is over")
-            await until(lambda: link.state == "streaming", 30, "streaming")
+            await until(lambda: link.state == "streaming", 60, "streaming")
             figures = keeper(s).snapshot()
             assert figures["entered"][state] >= 1
             assert figures["seconds_in"][state] > 0
@@ -114,7 +114,7 @@ def test_low_battery(bus: PrivateBus, tmp_path: Path) -> None:
         running = source(tmp_path / "state", store, FastClock(SPEED), strap=h10_binding())
         async with bluetooth(bus, h10), running as s:
             found: Keeper = keeper(s)
-            await until(lambda: found.link.state == "low_battery", 30, "low_battery")
+            await until(lambda: found.link.state == "low_battery", 60, "low_battery")
             assert_told(s, "low_battery", "12 %")
             assert metric(s, "battery_percent", device="strap") == 12
             assert len(store.chunks) > 0

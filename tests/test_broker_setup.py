@@ -40,7 +40,7 @@ from edge.cli.app import app
 from edge.config import Mqtt
 from edge.errors import BadInputError
 from edge.sources.sender import Run, Sender, SendError
-from tests.mosquitto_kit import mosquitto, needs_mosquitto
+from tests.mosquitto_kit import free_ports, mosquitto, needs_mosquitto
 
 WAIT_S = 60.0
 ME = pwd.getpwuid(os.geteuid()).pw_name
@@ -52,7 +52,7 @@ def anyecg(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def setup_for(**values: Any) -> Setup:
-    ports = {"port": free_port(), "tls_port": free_port(), "certificate_port": free_port()}
+    ports = dict(zip(("port", "tls_port", "certificate_port"), free_ports(3), strict=True))
     return Setup(**({"gateway": "home", "names": ("localhost",), "owner": ME} | ports | values))
 
 
@@ -353,8 +353,9 @@ def test_our_own_clients_refuse_a_broker_that_is_not_ours(tmp_path: Path) -> Non
         assert "self-signed" in refusal(good.model_copy(update={"ca_file": other})).replace(
             "self signed", "self-signed"
         )
-        assert [stage.state for stage in check(good)].count("ok") == len(STAGES)
-        failed = [stage for stage in check(good.model_copy(update={"ca_file": other})) if stage.state == "failed"]
+        assert [stage.state for stage in check(good, timeout_s=WAIT_S)].count("ok") == len(STAGES)
+        found = check(good.model_copy(update={"ca_file": other}), timeout_s=WAIT_S)
+        failed = [stage for stage in found if stage.state == "failed"]
         assert [stage.name for stage in failed] == ["tls"]
         assert "ca.crt" in failed[0].fix
 
@@ -368,8 +369,8 @@ def test_our_own_clients_refuse_a_broker_that_is_not_ours(tmp_path: Path) -> Non
             (broker.home.folder / "tls/server.key").write_bytes(issued.key)
             broker.reload()
             assert word in refusal(good)
-            (found,) = [stage for stage in check(good) if stage.state == "failed"]
-            assert (found.name, word in found.said) == ("tls", True)
+            (fault,) = [stage for stage in check(good, timeout_s=WAIT_S) if stage.state == "failed"]
+            assert (fault.name, word in fault.said) == ("tls", True)
         broker.home.renew()
         broker.reload()
         with client(good):
@@ -511,9 +512,10 @@ def test_check_finds_each_fault_at_its_stage(tmp_path: Path) -> None:
         broker.home.add("anna/patch", "device", (), by_certificate=True, days=10)
         broker.reload()
         good = broker.settings("gateway")
+        device = broker.settings("anna/patch")
         own = access.may_read("gateway", "gateway", "home")
-        assert states(check(good, may_read=own)) == ALL_OK
-        assert states(check(broker.settings("anna/patch"), may_read=["ecg/v1/anna/patch/ack"])) == ALL_OK
+        assert states(check(good, may_read=own, timeout_s=WAIT_S)) == ALL_OK
+        assert states(check(device, may_read=["ecg/v1/anna/patch/ack"], timeout_s=WAIT_S)) == ALL_OK
 
         def failure(settings: Mqtt) -> str:
             stages = check(settings, timeout_s=WAIT_S)
@@ -547,18 +549,18 @@ def test_check_sees_what_a_user_should_not_receive(tmp_path: Path) -> None:
         broker.home.add("carer", "subscriber", ("anna",), by_certificate=False, days=10)
         broker.reload()
         meant = access.may_read("carer", "subscriber", "home", ["anna"])
-        assert states(check(broker.settings("carer"), may_read=meant)) == ALL_OK
+        assert states(check(broker.settings("carer"), may_read=meant, timeout_s=WAIT_S)) == ALL_OK
         rules = broker.home.folder / "acl"
         rules.write_text(rules.read_text().replace("user carer\n", "user carer\ntopic read anyecg/v1/home/ben/#\n"))
         broker.reload()
-        found = check(broker.settings("carer"), may_read=meant)[-1]
+        found = check(broker.settings("carer"), may_read=meant, timeout_s=WAIT_S)[-1]
         assert (found.state, "anyecg/v1/home/ben/state" in found.said) == ("failed", True)
 
 
 @needs_mosquitto
 def test_check_knows_a_broker_that_lets_everybody_in_and_one_that_denies_nothing() -> None:
     with mosquitto() as open_to_all:
-        stages = check(Mqtt(url=open_to_all.url))
+        stages = check(Mqtt(url=open_to_all.url), timeout_s=WAIT_S)
         assert (stages[-1].name, stages[-1].state) == ("acl", "failed")
         assert "everybody" in stages[-1].said
 
@@ -569,7 +571,7 @@ def test_check_knows_a_broker_that_lets_everybody_in_and_one_that_denies_nothing
 @needs_mosquitto
 def test_the_commands_from_init_to_check(tmp_path: Path) -> None:
     folder = tmp_path / "broker"
-    ports = [str(free_port()) for _ in range(3)]
+    ports = [str(port) for port in free_ports(3)]
     made = anyecg(
         "broker", "init", "--folder", str(folder), "--owner", ME, "--wearers", "5", "--json",
         *(x for pair in zip(("--port", "--tls-port", "--certificate-port"), ports, strict=True) for x in pair),

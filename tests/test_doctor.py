@@ -106,7 +106,8 @@ def test_weights_that_are_not_their_cards(own_state: Path) -> None:
     assert "sha256" in check.seen
 
 
-def test_the_broker_lets_in_refuses_or_is_not_there(own_state: Path) -> None:
+def test_the_broker_lets_in_refuses_or_is_not_there(own_state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gateway, "BROKER_TIMEOUT_S", 60.0)
     secret = own_state / "password"
     secret.write_text("right\n")
     secret.chmod(0o600)

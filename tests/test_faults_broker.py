@@ -57,8 +57,8 @@ def test_ten_times_the_rate_delays_nobody_else(
     slow = cut(record, 8)
     with Daemon(tmp_path / "state", broker.url) as daemon:
         started(daemon)
-        flood = Wearable(broker.url, fast, speed=10)
-        calm = Wearable(broker.url, slow, speed=1, boot=9, device="calm")
+        flood = Wearable(broker.url, fast, speed=10, resend_s=BACK_S)
+        calm = Wearable(broker.url, slow, speed=1, boot=9, device="calm", resend_s=BACK_S)
         flood.start()
         calm.start()
         began_s = time.monotonic()

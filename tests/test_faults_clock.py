@@ -26,7 +26,8 @@ class _Shifted(SystemClock):
 
 def test_clock_off_by_an_hour(broker: Mosquitto, record: Record, tmp_path: Path) -> None:
     clock = _Shifted()
-    state = Daemon(tmp_path / "state", broker.url).state
+    alerts = "[alerts]\nstale_s = 600\nlink_lost_s = 600\n"  # of a clock, not of a busy machine
+    state = Daemon(tmp_path / "state", broker.url, config=alerts).state
     listener = Listener(broker)
 
     async def scenario(daemon: InProcess) -> None:

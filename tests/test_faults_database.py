@@ -22,7 +22,7 @@ __all__ = ["broker", "record"]
 def test_database_locked(broker: Mosquitto, record: Record, tmp_path: Path) -> None:
     with Daemon(tmp_path / "state", broker.url) as daemon:
         started(daemon)
-        wearable = Wearable(broker.url, record, speed=30)
+        wearable = Wearable(broker.url, record, speed=10)
         wearable.start()
         committed_to(wearable, 5, record)
         other = sqlite3.connect(daemon.state / FILE_NAME, isolation_level=None)

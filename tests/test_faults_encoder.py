@@ -87,7 +87,7 @@ def test_a_stuck_encoder_stops_the_watchdog_and_a_failing_one_is_tried_again(
 ) -> None:
     """Pings stop while a transaction or a batch hangs; samples go on being kept, and afterwards nothing is missing."""
     monkeypatch.setattr("edge.daemon.HEALTH_S", 0.2)
-    monkeypatch.setattr("edge.daemon.STUCK_S", 1.0)
+    monkeypatch.setattr("edge.daemon.STUCK_S", 3.0)
     monkeypatch.setattr("edge.analyst.REST_S", 0.5)
     go, stuck, writing = threading.Event(), threading.Event(), threading.Event()
     sound = Encoder.run
@@ -101,7 +101,7 @@ def test_a_stuck_encoder_stops_the_watchdog_and_a_failing_one_is_tried_again(
             raise RuntimeError("CUDA error 700: an illegal memory access was encountered")
         return sound(self, ecg)
 
-    state = Daemon(tmp_path / "state", broker.url).state
+    state = Daemon(tmp_path / "state", broker.url, config="[alerts]\nlink_lost_s = 1800\n").state
 
     async def scenario(daemon: InProcess) -> None:
         monkeypatch.setattr(Encoder, "run", run)
@@ -109,22 +109,22 @@ def test_a_stuck_encoder_stops_the_watchdog_and_a_failing_one_is_tried_again(
         daemon._gateway.writer.submit(lambda conn: writing.wait(60) and None)
         before = len(pings)
         await until(lambda: len(pings) > before + 1, 30, "pings while a long transaction runs")
-        await until(lambda: daemon._gateway.writer.busy_s() > 1.5, 30, "a transaction that takes too long")
+        await until(lambda: daemon._gateway.writer.busy_s() > 4.0, 30, "a transaction that takes too long")
         before = len(pings)
-        await until(lambda: daemon._gateway.writer.busy_s() > 2.5, 30, "a second more")
+        await until(lambda: daemon._gateway.writer.busy_s() > 5.0, 30, "a second more")
         assert len(pings) == before
         writing.set()
-        wearable = Wearable(broker.url, record, speed=20)
+        wearable = Wearable(broker.url, record, speed=6)
         wearable.start()
         await until(lambda: wearable.told_committed() >= 10 * record.fs_hz, 60, "10 s")
         mode[0] = "hang"
         await until(stuck.is_set, 30, "the encoder to hang")
-        await until(lambda: daemon._gateway.analyst.busy_s() > 2.0, 30, "a batch that takes too long")
+        await until(lambda: daemon._gateway.analyst.busy_s() > 4.0, 30, "a batch that takes too long")
         before = len(pings)
         told = wearable.told_committed()
-        await until(lambda: daemon._gateway.analyst.busy_s() > 4.0, 30, "two seconds more")
+        await until(lambda: daemon._gateway.analyst.busy_s() > 6.0, 30, "two seconds more")
         assert len(pings) == before
-        assert wearable.told_committed() > told or told == record.n
+        assert wearable.told_committed() > told or not wearable.is_alive()
         mode[0] = "crash"
         go.set()
         await until(lambda: len(pings) > before, BACK_S, "pings again")
@@ -149,7 +149,7 @@ def test_a_segmentation_fault_of_the_runtime_is_a_restart(broker: Mosquitto, rec
         committed_to(wearable, 5, record)
         assert daemon.process is not None
         os.kill(daemon.process.pid, signal.SIGSEGV)
-        assert daemon.process.wait(10) == -signal.SIGSEGV
+        assert daemon.process.wait(60) == -signal.SIGSEGV
         started(daemon)
         back(wearable)
         daemon.settle()

@@ -46,7 +46,7 @@ def test_sigkill_at_random_instants(ecg_data: Path, tmp_path: Path) -> None:
         wearable.result(120)
         daemon.wait_ready()
         daemon.settle()
-        time.sleep(0.5)
+        listener.catch_up()
         listener.close()
         assert daemon.stop() == 0
     assert np.array_equal(stored_samples(daemon.state, 0, record.n), record.samples)

@@ -90,7 +90,7 @@ def test_an_fsync_lies_between_a_chunk_and_its_acknowledgements(ecg_data: Path, 
         status: dict[str, Any] = daemon.status() or {}
         os.kill(status["daemon"]["pid"], signal.SIGTERM)
         assert daemon.process is not None
-        daemon.process.wait(30)
+        daemon.process.wait(120)
     text = trace.read_text(errors="replace")
     counts = check(text)
     assert counts["chunks"] == counts["puback"] == 60

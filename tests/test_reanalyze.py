@@ -182,6 +182,7 @@ def test_a_daemon_does_it_between_live_data_and_tells_nobody(ecg_data: Path, tmp
         first = run(daemon.state, "reanalyze", "--wearer", "anna")  # while the wearable sends
         wearable.result()
         status = daemon.settle()
+        listener.catch_up()
         told = len(listener.messages)
         result = run(daemon.state, "reanalyze", "--wearer", "anna")
         settled = daemon.settle()
@@ -190,6 +191,7 @@ def test_a_daemon_does_it_between_live_data_and_tells_nobody(ecg_data: Path, tmp
         assert result["events"] == {"new": 0, "changed": 0, "replaced": 0, "retracted": 0}
         assert_same_as_batch(daemon.state, record)
         assert daemon.stop() == 0
+        listener.catch_up()
         assert len(listener.messages) == told
         listener.close()
     engine = open_readonly(daemon.state)

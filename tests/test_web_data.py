@@ -202,7 +202,7 @@ def test_a_stream_begins_with_the_past_and_goes_on_with_what_is_committed(tmp_pa
         page.close()
         return heard
 
-    heard = asyncio.run(asyncio.wait_for(listen(), 20))
+    heard = asyncio.run(asyncio.wait_for(listen(), 120))
     engine.dispose()
     past, fresh = [data for name, data in heard if name == "wave"]
     assert (past["first"] + past["n"], fresh["first"], fresh["n"]) == (end, end, 500)

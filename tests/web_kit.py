@@ -45,7 +45,7 @@ def page_process(state: Path, *arguments: str) -> Iterator[str]:
     finally:
         process.terminate()
         try:
-            assert process.wait(15) in (0, -15), log.read_text()
+            assert process.wait(60) in (0, -15), log.read_text()
         finally:
             process.kill()
 
@@ -67,14 +67,15 @@ class Browser:
         port_file = folder / "DevToolsActivePort"
         wait(lambda: port_file.exists() and port_file.read_text().count("\n") >= 1, 120, "chromium")
         port = port_file.read_text().splitlines()[0]
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/json/list") as answer:
-            targets = json.load(answer)
-        self._socket = connect(
-            next(t["webSocketDebuggerUrl"] for t in targets if t["type"] == "page"),
-            max_size=2**27,
-            proxy=None,
-            ping_interval=None,
-        )
+        tabs: list[str] = []
+
+        def has_tab() -> bool:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/json/list", timeout=60) as answer:
+                tabs[:] = [t["webSocketDebuggerUrl"] for t in json.load(answer) if t["type"] == "page"]
+            return bool(tabs)
+
+        wait(has_tab, 120, "a tab")
+        self._socket = connect(tabs[0], max_size=2**27, proxy=None, ping_interval=None, open_timeout=120)
         self._numbers = itertools.count(1)
         self.requests: list[str] = []
         self.bytes = 0
@@ -130,8 +131,7 @@ class Browser:
         return value
 
     def click(self, selector: str) -> None:
-        self.until(f"document.querySelector({json.dumps(selector)})")
-        self.eval(f"document.querySelector({json.dumps(selector)}).click()")
+        self.until(f"(e => e !== null && (e.click(), true))(document.querySelector({json.dumps(selector)}))")
 
     def key(self, key: str) -> None:
         """Press a key, as a person would."""
