@@ -231,7 +231,13 @@ def test_merged_model_is_base_and_adapter(tmp_path: Path, small: Path) -> None:
 
 def test_merging_is_done_once_and_checked(tmp_path: Path, small: Path) -> None:
     card = random_card(tmp_path, "tiny-0", small)
+    (tmp_path / "cache").mkdir()
+    before = tmp_path / "cache" / f"{small.stem}-before-Q8_0.gguf"
+    other = tmp_path / "cache" / "other-before-Q8_0.gguf"
+    before.touch()
+    other.touch()
     path = merged(small, card, tmp_path / "cache")
+    assert (before.exists(), other.exists()) == (False, True)
     made = path.stat().st_mtime_ns
     assert merged(small, card, tmp_path / "cache") == path
     assert path.stat().st_mtime_ns == made, "made again without need"

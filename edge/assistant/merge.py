@@ -6,6 +6,7 @@ KL 0.005 to F16 against 0.07 for Q4_K_M). Base, adapter and result are checked b
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -28,6 +29,8 @@ def cache_folder() -> Path:
 
 def merged(base: Path, card: ProjectorCard, folder: Path | None = None) -> Path:
     """Return the merged GGUF file, made at the first call (some seconds) and checked by its hash at every other.
+
+    Files of this base with other adapters are removed when one is made.
 
     Raises:
         BadInputError: the adapter was trained on another base.
@@ -60,8 +63,14 @@ def merged(base: Path, card: ProjectorCard, folder: Path | None = None) -> Path:
             }
             part.replace(target)
         told.write_text(json.dumps(facts) + "\n", encoding="utf-8")
+        for old in folder.glob(f"{glob.escape(base.stem)}-*-Q8_0.*"):  # of adapters before: 145 MB each
+            if old.stem != name:
+                old.unlink(missing_ok=True)
     except OSError as error:
-        raise AnyecgError(f"cannot write the merged language model to {folder}: {error.strerror}") from None
+        raise AnyecgError(
+            f"cannot write the merged language model to {folder} ({error.strerror}): let XDG_CACHE_HOME name a folder "
+            "that can be written and has 200 MB free"
+        ) from None
     return target
 
 
