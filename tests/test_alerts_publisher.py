@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import random
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -23,9 +25,11 @@ from sqlalchemy import Engine
 from broker.embedded import EmbeddedBroker
 from broker.mosquitto import Mosquitto, find_mosquitto, free_port
 from edge.alerts.backoff import Backoff
+from edge.alerts.connection import Connection
 from edge.alerts.publisher import Publisher
 from edge.clock import ManualClock, SystemClock
 from edge.config import Config
+from edge.store.outbox import Message
 from edge.store.writer import Writer
 
 pytestmark = pytest.mark.skipif(find_mosquitto() is None, reason="mosquitto is not installed (make system)")
@@ -303,9 +307,27 @@ def test_no_fallback_when_5_is_asked_for(tmp_path: Path, monkeypatch: pytest.Mon
         store(tmp_path) as (writer, reader),
         publishing(settings(broker.url, protocol="5"), writer, reader) as publisher,
     ):
-        until(lambda: publisher.status.link == "unreachable")
-        assert "MQTT 5" in publisher.status.reason
+        until(lambda: publisher.status.link == "unreachable" and "MQTT 5" in publisher.status.reason)
         assert publisher.status.connections == 0
+
+
+def test_closed_connection_is_freed_at_once() -> None:
+    with EmbeddedBroker() as broker:
+        connection = Connection(
+            settings(broker.url).mqtt,
+            client_id="c",
+            protocol="3.1.1",
+            will=Message("t", "gone", retain=False, expires_ns=None, created_ns=0),
+            report=lambda *_: None,
+        )
+        paho = weakref.ref(connection._client)
+        gc.disable()
+        try:
+            connection.close()
+            del connection
+            assert paho() is None
+        finally:
+            gc.enable()
 
 
 def test_backoff_grows_to_its_limit_with_jitter() -> None:

@@ -128,8 +128,12 @@ class Connection:
     def close(self) -> None:
         """End the connection without a will; nothing is reported afterwards."""
         self._report = _ignore
-        self._client.disconnect()
-        self._client.loop_stop()
+        client = self._client
+        client.disconnect()
+        client.loop_stop()
+        # Paho closes its two wake-up sockets only when it is freed, which callbacks into this object would put off.
+        client.on_connect = client.on_connect_fail = client.on_disconnect = client.on_publish = None
+        client.on_message = None
 
     def _clean_start(self) -> dict[str, Any]:
         return {"clean_start": True} if self._is_v5 else {}
