@@ -80,10 +80,23 @@ class EmbeddedBroker:
                 "plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}},
             }
         )
+        serve = broker.stream_connected
+
+        async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, listener_name: str) -> None:
+            try:
+                await serve(reader, writer, listener_name)
+            finally:  # amqtt leaves connections that are open when it ends to the garbage collector
+                writer.transport.abort()
+
+        broker.stream_connected = connected
         await broker.start()
         started.set_result(None)
         await self._stop.wait()
         await broker.shutdown()
         connections = asyncio.all_tasks() - {asyncio.current_task()}
         if connections:  # a client that it does not understand is let go a moment later
-            await asyncio.wait(connections, timeout=CLOSE_TIMEOUT_S)
+            _, late = await asyncio.wait(connections, timeout=CLOSE_TIMEOUT_S)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+        await asyncio.sleep(0)  # aborted transports close in the next turn of the loop
