@@ -216,11 +216,12 @@ class _Probe:
             client.username_pw_set(settings.username, settings.password())
         if settings.tls:
             client.tls_set_context(settings.tls_context())
-        client.on_connect = lambda c, d, f, code, p: self._answers.put(("connect", code))
-        client.on_disconnect = lambda c, d, f, code, p: self._answers.put(("closed", code))
-        client.on_subscribe = lambda c, d, mid, codes, p: self._answers.put(("subscribe", codes[0]))
-        client.on_publish = lambda c, d, mid, code, p: self._answers.put(("publish", code))
-        client.on_message = lambda c, d, message: self._messages.put((message.topic, bytes(message.payload)))
+        answers, messages = self._answers, self._messages  # not self: a cycle would keep sockets until it is collected
+        client.on_connect = lambda c, d, f, code, p: answers.put(("connect", code))
+        client.on_disconnect = lambda c, d, f, code, p: answers.put(("closed", code))
+        client.on_subscribe = lambda c, d, mid, codes, p: answers.put(("subscribe", codes[0]))
+        client.on_publish = lambda c, d, mid, code, p: answers.put(("publish", code))
+        client.on_message = lambda c, d, message: messages.put((message.topic, bytes(message.payload)))
         self._client = client
         try:
             client.connect(settings.host, settings.port, keepalive=30)
