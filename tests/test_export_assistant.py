@@ -26,7 +26,7 @@ from export.assistant.facts import Facts, facts_of
 from export.assistant.language import Base, Language, read_base
 from export.assistant.projector import Projector as Network
 from export.assistant.projector import Shape, told
-from export.assistant.reading import heads_of, judged, part_of, readings, say, train
+from export.assistant.reading import half_of, heads_of, judged, readings, say, train
 from export.assistant.rows import Packed, Seen, pack, sequence
 from export.assistant.tasks import NEAR, TASKS, about_one, compare, report
 from export.assistant.train import ALL, REPORTS, Batches, Settings, Stage, Tokenizer, Trainer, read_weights
@@ -255,13 +255,13 @@ def test_a_resumed_training_continues_as_if_unbroken(
 
 def test_heads_are_judged_and_kept_apart_by_people(one_thread: None) -> None:
     found = some_clips()
-    part = part_of(found)
-    assert set(part.tolist()) == {0, 1}
-    assert all(len({int(part[n]) for n in clips}) == 1 for clips in found.by_record.values())
+    half = half_of(found)
+    assert set(half.tolist()) == {0, 1}
+    assert all(len({int(half[n]) for n in clips}) == 1 for clips in found.by_record.values())
     shape = Shape(hidden=16, measured=8)
-    heads = [train(found, np.flatnonzero(part != k).tolist(), shape, 2, 1, found) for k in (0, 1)]
-    seen = readings(found, heads, part)
-    n = int(np.flatnonzero(part == 1)[0])
+    heads = [train(found, np.flatnonzero(half != k).tolist(), shape, 2, 1, found) for k in (0, 1)]
+    seen = readings(found, heads, half)
+    n = int(np.flatnonzero(half == 1)[0])
     assert np.allclose(seen[n].said, say(heads[1], [found[n]])[0].said, atol=2e-2)
     assert not np.allclose(seen[n].said, say(heads[0], [found[n]])[0].said, atol=1e-4)
     assert set(judged(heads[0], found)) == set(NEAR)

@@ -315,15 +315,15 @@ def main() -> None:
     base_path = find_model(given.base)
     tokenize = Tokenizer(base_path)
     trainer = Trainer(read_base(base_path), stages, settings)
-    everybody, *without = (reading.load(given.heads / f"heads-{name}.pt") for name in (reading.ALL, *reading.PARTS))
+    everybody, *halves = (reading.load(given.heads / f"heads-{name}.pt") for name in (reading.ALL, *reading.HALVES))
     trainer.projector.heads.load_state_dict(everybody.state_dict())
     path = given.out / "checkpoint.pt"
     if path.exists():
         trainer.load(torch.load(path, weights_only=True))
     elif given.start_from:
         trainer.begin_with(read_weights(given.start_from))
-    part = reading.part_of(found)
-    seen = [reading.readings(found, without, part, rng) for rng in (None, np.random.default_rng(given.seed))]
+    half = reading.half_of(found)
+    seen = [reading.readings(found, halves, half, rng) for rng in (None, np.random.default_rng(given.seed))]
     batches = Batches(found, seen, tokenize, settings)
     judge = Batches(
         checks, [reading.readings(checks, [everybody], np.zeros(len(checks), dtype=np.int64))], tokenize, settings
