@@ -410,7 +410,7 @@ class Daemon:
     def _restore_board(self) -> None:
         """Show each wearer as the last daemon left it, until its device speaks."""
         with self._gateway.reader.connect() as conn:
-            for recording in queries.recordings(conn, ecg_only=False):
+            for recording in queries.recordings(conn, ecg_only=False, since_sample=queries.AFTER_ALL):
                 opened = [
                     dict(row) | {"said": marks.said(conn, row["id"])}
                     for row in conn.execute(

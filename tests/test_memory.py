@@ -27,8 +27,8 @@ from edge.store.database import open_writable
 from edge.store.recordings import create_recording, ensure_wearer
 
 FS_HZ = 130.0
-SEGMENTS = [(40, 0), (1000, 8), (5000, 38), (5100, 90), (90000, 700)]
-"""First sample, and its UTC in seconds after `START_NS`."""
+SEGMENTS = [(40, 0), (1000, 8), (5000, 38), (5100, 90), (7000, 60), (90000, 700)]
+"""First sample, and its UTC in seconds after `START_NS`; once the clock was set back."""
 
 
 @pytest.fixture
@@ -79,6 +79,28 @@ def test_a_part_of_a_clock_tells_the_same_times_as_all_of_it(clock: tuple[Connec
     to_utc_ns = queries.utc_of(conn, part)
     for sample in (0, 20, 70_000, 10**7, *borders):
         assert to_utc_ns(sample) == whole.to_utc_ns(sample)
+
+
+@pytest.mark.parametrize(
+    ("second", "sample"),
+    [
+        (-0.1, 27),  # the first segment holds before it, too
+        (0.0, 40),
+        (7.9, 1000),  # its rate says 1067, but from 1000 on another segment holds
+        (8.0, 1000),
+        (60.0, 5100),  # in a jump of the clock
+        (89.0, 5100),
+        (90.0, 7000 + 30 * FS_HZ),  # by the newest segment that began before
+        (100_000.0, 10_000_000),  # its end
+    ],
+)
+def test_a_time_finds_its_sample_by_the_clock_in_the_store(
+    clock: tuple[Connection, int], second: float, sample: float
+) -> None:
+    conn, recording_id = clock
+    conn.execute(tables.recording.update().values(end_sample=10_000_000))
+    part = queries.find_recording(conn, recording_id, since_sample=queries.AFTER_ALL)
+    assert queries.sample_at(conn, part, START_NS + round(second * 1e9)) == pytest.approx(sample, abs=2)
 
 
 def test_analysis_holds_the_newest_part_of_a_clock_and_writes_the_times_of_all_of_it(tmp_path: Path) -> None:

@@ -161,16 +161,19 @@ def find_timezone(conn: Connection, wearer_id: str) -> str | None:
     return conn.execute(select(tables.wearer.c.timezone).where(tables.wearer.c.id == wearer_id)).scalar()
 
 
-def recordings(conn: Connection, wearer: str | None = None, *, ecg_only: bool = True) -> list[Recording]:
+def recordings(
+    conn: Connection, wearer: str | None = None, *, ecg_only: bool = True, since_sample: int = 0
+) -> list[Recording]:
     """Return recordings with their clock, oldest first; those of one wearer if given.
 
     Those of straps without ECG (no leads, heartbeats only) are left out unless `ecg_only` is False.
+    `since_sample` as in `find_recording`.
     """
     statement = select(tables.recording).order_by(tables.recording.c.start_ns, tables.recording.c.id)
     if wearer is not None:
         statement = statement.where(tables.recording.c.wearer == wearer)
     rows = conn.execute(statement.limit(MAX_RECORDINGS)).mappings().all()
-    return [_recording(conn, row) for row in rows if row["leads"] or not ecg_only]
+    return [_recording(conn, row, since_sample) for row in rows if row["leads"] or not ecg_only]
 
 
 def find_recording(conn: Connection, recording_id: int, *, since_sample: int = 0) -> Recording:
@@ -180,7 +183,7 @@ def find_recording(conn: Connection, recording_id: int, *, since_sample: int = 0
         conn: a connection.
         recording_id: which.
         since_sample: of its clock only what holds from there on is read; `utc_of` knows what was before. A clock grows
-            by up to 1,440 segments a day for ever, and what the daemon keeps and does every second must not.
+            by up to 1,440 segments a day for ever, and what the daemon keeps and does again and again must not.
 
     Raises:
         BadInputError: there is no such recording.
@@ -207,6 +210,20 @@ def utc_of(conn: Connection, recording: Recording) -> Callable[[int], int]:
         return recording.to_utc_ns(sample) if row is None else _segment(row, recording.fs_hz).utc_at(sample)
 
     return to_utc_ns
+
+
+def sample_at(conn: Connection, recording: Recording, utc_ns: int) -> int:
+    """Return the sample taken at a UTC, judged by the newest segment of its clock that began before it."""
+    clock = tables.clock_segment.c
+    mine = select(*_SEGMENT).where(clock.recording_id == recording.id)
+    later = conn.execute(mine.where(clock.utc_ns > utc_ns).order_by(clock.index0).limit(1)).first()
+    earlier = mine if later is None else mine.where(clock.index0 < later.index0)
+    row = conn.execute(earlier.order_by(clock.index0.desc()).limit(1)).first() or later
+    segment = recording.segments[0] if row is None else _segment(row, recording.fs_hz)
+    sample = segment.index0 + int((utc_ns - segment.utc_ns) * segment.rate_hz // NS)
+    if later is not None:
+        sample = min(sample, later.index0)
+    return min(max(sample, 0), recording.end_sample)
 
 
 def _recording(conn: Connection, row: RowMapping, since_sample: int = 0) -> Recording:
