@@ -30,7 +30,7 @@ from edge.rhythm.rules import Rules, rules_hash
 from edge.rhythm.session import RhythmSession
 from edge.store import findings, tables
 from edge.store.findings import Change, Checkpoint, Cursor, LateData, Passage, Told
-from edge.store.queries import Recording, find_recording
+from edge.store.queries import AFTER_ALL, Recording, find_recording, utc_of
 from edge.store.waveform import Waveform, read
 from edge.store.writer import Writer
 
@@ -275,7 +275,7 @@ class Analyst:
         track = self._tracks.get(recording_id)
         if track is None:
             with self.reader.connect() as conn:
-                recording = find_recording(conn, recording_id)
+                recording = find_recording(conn, recording_id, since_sample=AFTER_ALL)
                 cursor = findings.cursor(conn, recording_id)
             track = self._tracks[recording_id] = self._start(recording, cursor)
         return track
@@ -387,12 +387,12 @@ class Analyst:
         jobs = []
         with self.reader.connect() as conn:
             for track, (k0, k1) in zip(tracks, spans, strict=True):
-                track.recording = recording = find_recording(
-                    conn, track.recording.id
-                )  # its clock may have a segment more
-                first, stop = samples_needed(recording.fs_hz, k0, k1) if k1 > k0 else (0, 0)
-                wave = read(conn, recording.id, max(first, 0), max(stop, 0))
-                reader = partial(_stored, wave, max(first, 0))
+                key, fs_hz = track.recording.id, track.recording.fs_hz
+                first, stop = (max(sample, 0) for sample in samples_needed(fs_hz, k0, max(k1, k0 + 1)))
+                # its clock may have a segment more
+                track.recording = recording = find_recording(conn, key, since_sample=first)
+                wave = read(conn, key, first, stop)
+                reader = partial(_stored, wave, first)
                 jobs.append(HopJob(reader, recording.uv_per_lsb, recording.fs_hz, k0, k1))
         scored = iter(
             score_hops(self._encoder, [job for job in jobs if job.stop > job.first], stride_hops=self.stride.hops)
@@ -497,8 +497,9 @@ class Analyst:
         def job(conn: Connection) -> list[tuple[Recording, list[Change]]]:
             news = []
             for recording, passage, is_told in passages:
+                to_utc_ns = utc_of(conn, recording)
                 changes = findings.commit_passage(
-                    conn, passage, to_utc_ns=recording.to_utc_ns, fs_hz=recording.fs_hz, now_ns=now_ns
+                    conn, passage, to_utc_ns=to_utc_ns, fs_hz=recording.fs_hz, now_ns=now_ns
                 )
                 if is_told and changes:
                     self._tell(conn, recording, changes)

@@ -35,7 +35,7 @@ from edge.intake import Stored
 from edge.intake.admission import Admission
 from edge.intervals import Intervals
 from edge.metrics import Metrics
-from edge.process import rss_mb
+from edge.process import rss_mb, share_heap
 from edge.reanalysis import Reanalysis
 from edge.register import Register
 from edge.reload import take_over
@@ -68,6 +68,7 @@ class Daemon:
     """Wires the gateway to its sources, its subscribers and the operator."""
 
     def __init__(self, state: Path, config: Config, clock: Clock | None = None) -> None:
+        share_heap()
         self._state = state
         self._config = config
         self._clock = clock or SystemClock()
@@ -227,7 +228,9 @@ class Daemon:
         known = self._recordings.get(stored.recording_id)
         if known is None or time.monotonic() - known[1] > CLOCK_S:
             with self._gateway.reader.connect() as conn:
-                known = (queries.find_recording(conn, stored.recording_id), time.monotonic())
+                newest = max(stored.horizon_sample - 1, 0)
+                recording = queries.find_recording(conn, stored.recording_id, since_sample=newest)
+                known = (recording, time.monotonic())
             self._recordings[stored.recording_id] = known
         recording = known[0]
         self._board.heard(
@@ -407,7 +410,7 @@ class Daemon:
     def _restore_board(self) -> None:
         """Show each wearer as the last daemon left it, until its device speaks."""
         with self._gateway.reader.connect() as conn:
-            for recording in queries.recordings(conn, ecg_only=False):
+            for recording in queries.recordings(conn, ecg_only=False, since_sample=queries.AFTER_ALL):
                 opened = [
                     dict(row) | {"said": marks.said(conn, row["id"])}
                     for row in conn.execute(

@@ -276,7 +276,7 @@ class Teller:
             if row is None or row["superseded_by"] is not None:
                 self._forget(conn, alert["finding_id"])
                 continue
-            recording = queries.find_recording(conn, row["recording_id"])
+            recording = queries.find_recording(conn, row["recording_id"], since_sample=queries.AFTER_ALL)
             change = Change("update" if row["state"] == "open" else "end", row)
             message = self._message(conn, recording, change, now_ns)
             if message is not None:

@@ -42,7 +42,7 @@ def absence_news(least_s: float, conn: Connection, now_ns: int) -> Found[None]:
         return None, []
     on_purpose = "stopped" in signs and signs["stopped"][1] >= last_ns
     newest: dict[str, queries.Recording] = {}
-    for recording in queries.recordings(conn, ecg_only=False):
+    for recording in queries.recordings(conn, ecg_only=False, since_sample=queries.AFTER_ALL):
         if recording.source == "live" and recording.last_received_ns > last_ns - RECENT_NS:
             before = newest.get(recording.wearer)
             if before is None or before.last_received_ns <= recording.last_received_ns:

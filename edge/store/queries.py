@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, Connection, RowMapping, Select, func, select
+from sqlalchemy import ColumnElement, Connection, Row, RowMapping, Select, func, select
 
 from edge.chunk import utc_rate_hz
 from edge.encoder.contract import HOP_S
@@ -33,6 +34,9 @@ MAX_TREND_MINUTES = 100_000
 """Ten weeks of one recording."""
 MAX_GAPS = 200_000
 MAX_SEGMENTS = 100_000
+AFTER_ALL = 2**62
+"""A sample after those of any recording: since then there is the newest clock segment."""
+_SEGMENT = tuple(tables.clock_segment.c[name] for name in ("index0", "utc_ns", "rate_hz", "drift_ppm"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +80,7 @@ class Recording:
     end_sample: int
     last_received_ns: int
     segments: tuple[ClockSegment, ...]
-    """Ascending; the first one also holds for samples before it."""
+    """Ascending; the first one also holds for samples before it. Those of a part of the clock if only that was read."""
 
     def to_utc_ns(self, sample: int) -> int:
         """Return the UTC of a sample index (any index: the mapping continues at both ends)."""
@@ -157,20 +161,29 @@ def find_timezone(conn: Connection, wearer_id: str) -> str | None:
     return conn.execute(select(tables.wearer.c.timezone).where(tables.wearer.c.id == wearer_id)).scalar()
 
 
-def recordings(conn: Connection, wearer: str | None = None, *, ecg_only: bool = True) -> list[Recording]:
+def recordings(
+    conn: Connection, wearer: str | None = None, *, ecg_only: bool = True, since_sample: int = 0
+) -> list[Recording]:
     """Return recordings with their clock, oldest first; those of one wearer if given.
 
     Those of straps without ECG (no leads, heartbeats only) are left out unless `ecg_only` is False.
+    `since_sample` as in `find_recording`.
     """
     statement = select(tables.recording).order_by(tables.recording.c.start_ns, tables.recording.c.id)
     if wearer is not None:
         statement = statement.where(tables.recording.c.wearer == wearer)
     rows = conn.execute(statement.limit(MAX_RECORDINGS)).mappings().all()
-    return [_recording(conn, row) for row in rows if row["leads"] or not ecg_only]
+    return [_recording(conn, row, since_sample) for row in rows if row["leads"] or not ecg_only]
 
 
-def find_recording(conn: Connection, recording_id: int) -> Recording:
+def find_recording(conn: Connection, recording_id: int, *, since_sample: int = 0) -> Recording:
     """Return one recording.
+
+    Args:
+        conn: a connection.
+        recording_id: which.
+        since_sample: of its clock only what holds from there on is read; `utc_of` knows what was before. A clock grows
+            by up to 1,440 segments a day for ever, and what the daemon keeps and does again and again must not.
 
     Raises:
         BadInputError: there is no such recording.
@@ -179,33 +192,69 @@ def find_recording(conn: Connection, recording_id: int) -> Recording:
     row = conn.execute(statement).mappings().first()
     if row is None:
         raise BadInputError(f"there is no recording {recording_id}")
-    return _recording(conn, row)
+    return _recording(conn, row, since_sample)
 
 
-def _recording(conn: Connection, row: RowMapping) -> Recording:
-    table = tables.clock_segment
+def utc_of(conn: Connection, recording: Recording) -> Callable[[int], int]:
+    """Return `recording.to_utc_ns` for samples before the part of the clock that was read, too."""
+    index0 = tables.clock_segment.c.index0
+    mine = select(*_SEGMENT).where(tables.clock_segment.c.recording_id == recording.id)
+
+    @cache
+    def to_utc_ns(sample: int) -> int:
+        if sample >= recording.segments[0].index0:
+            return recording.to_utc_ns(sample)
+        row = conn.execute(mine.where(index0 <= sample).order_by(index0.desc()).limit(1)).first()
+        if row is None:
+            row = conn.execute(mine.order_by(index0).limit(1)).first()
+        return recording.to_utc_ns(sample) if row is None else _segment(row, recording.fs_hz).utc_at(sample)
+
+    return to_utc_ns
+
+
+def sample_at(conn: Connection, recording: Recording, utc_ns: int) -> int:
+    """Return the sample taken at a UTC, judged by the newest segment of its clock that began before it."""
+    clock = tables.clock_segment.c
+    mine = select(*_SEGMENT).where(clock.recording_id == recording.id)
+    later = conn.execute(mine.where(clock.utc_ns > utc_ns).order_by(clock.index0).limit(1)).first()
+    earlier = mine if later is None else mine.where(clock.index0 < later.index0)
+    row = conn.execute(earlier.order_by(clock.index0.desc()).limit(1)).first() or later
+    segment = recording.segments[0] if row is None else _segment(row, recording.fs_hz)
+    sample = segment.index0 + int((utc_ns - segment.utc_ns) * segment.rate_hz // NS)
+    if later is not None:
+        sample = min(sample, later.index0)
+    return min(max(sample, 0), recording.end_sample)
+
+
+def _recording(conn: Connection, row: RowMapping, since_sample: int = 0) -> Recording:
+    table = tables.clock_segment.c
+    mine = table.recording_id == row["id"]
+    begins = select(func.max(table.index0)).where(mine, table.index0 <= since_sample).scalar_subquery()
     segments = conn.execute(
-        select(table.c.index0, table.c.utc_ns, table.c.rate_hz, table.c.drift_ppm)
-        .where(table.c.recording_id == row["id"])
-        .order_by(table.c.index0.desc())
+        select(*_SEGMENT)
+        .where(mine, table.index0 >= func.coalesce(begins, 0))
+        .order_by(table.index0.desc())
         .limit(MAX_SEGMENTS)
     ).all()
-    fs_hz = row["fs_hz"]
     return Recording(
         id=row["id"],
         key=row["key"],
         wearer=row["wearer"],
         device=row["device"],
         leads=tuple(row["leads"]),
-        fs_hz=fs_hz,
+        fs_hz=row["fs_hz"],
         uv_per_lsb=tuple(row["uv_per_lsb"]),
         source=row["source"],
         start_ns=row["start_ns"],
         end_sample=row["end_sample"],
         last_received_ns=row["last_received_ns"],
-        segments=tuple(ClockSegment(int(i), int(ns), utc_rate_hz(fs_hz, *rate)) for i, ns, *rate in reversed(segments))
-        or (ClockSegment(0, row["start_ns"], fs_hz),),
+        segments=tuple(_segment(one, row["fs_hz"]) for one in reversed(segments))
+        or (ClockSegment(0, row["start_ns"], row["fs_hz"]),),
     )
+
+
+def _segment(row: Row[Any], fs_hz: float) -> ClockSegment:
+    return ClockSegment(int(row.index0), int(row.utc_ns), utc_rate_hz(fs_hz, row.rate_hz, row.drift_ppm))
 
 
 def _findings() -> Select[Any]:

@@ -17,10 +17,8 @@ Every function is one job of the writer, small enough not to hold up a chunk; th
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Table, delete, or_, select, tuple_
@@ -28,7 +26,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 
 from edge.encoder.windows import first_sample, samples_needed
 from edge.store import queries, strips, tables
-from edge.store.queries import NS, Recording
+from edge.store.queries import AFTER_ALL, NS, Recording, sample_at, utc_of
 from edge.store.waveform import block_len
 
 SLICE_BLOCKS = 180
@@ -90,11 +88,11 @@ def expire_raw(conn: Connection, before_ns: int) -> int:
     0 means that nothing more may go: what is left is younger, not analysed yet, or a strip.
     """
     oldest: tuple[int, Recording, int] | None = None
-    for recording in queries.recordings(conn):
+    for recording in queries.recordings(conn, since_sample=AFTER_ALL):
         until = _may_go_until(conn, recording, before_ns)
         first = -(-expired_until(conn, recording.id) // block_len(recording.fs_hz))
         if until > first:
-            at_ns = recording.to_utc_ns(first * block_len(recording.fs_hz))
+            at_ns = utc_of(conn, recording)(first * block_len(recording.fs_hz))
             if oldest is None or at_ns < oldest[0]:
                 oldest = (at_ns, recording, until)
     if oldest is None:
@@ -116,8 +114,8 @@ def expire_raw(conn: Connection, before_ns: int) -> int:
 def expire_embeddings(conn: Connection, before_ns: int) -> int:
     """Delete a slice of the embeddings of hops taken before `before_ns`."""
     table = tables.embedding
-    for recording in queries.recordings(conn):
-        sample = _sample_at(recording, before_ns)
+    for recording in queries.recordings(conn, since_sample=AFTER_ALL):
+        sample = sample_at(conn, recording, before_ns)
         last_k = int(sample // (2 * recording.fs_hz))
         where = (table.c.recording_id == recording.id) & (table.c.k < last_k)
         if gone := _delete_some(conn, table, where, (table.c.recording_id, table.c.encoder, table.c.k)):
@@ -127,8 +125,8 @@ def expire_embeddings(conn: Connection, before_ns: int) -> int:
 
 def expire_trends(conn: Connection, before_ns: int) -> int:
     """Delete a slice of the beats and trend minutes before `before_ns`."""
-    for recording in queries.recordings(conn, ecg_only=False):
-        minute = int(_sample_at(recording, before_ns) // (60 * recording.fs_hz))
+    for recording in queries.recordings(conn, ecg_only=False, since_sample=AFTER_ALL):
+        minute = int(sample_at(conn, recording, before_ns) // (60 * recording.fs_hz))
         gone = 0
         for table in (tables.beats, tables.trend):
             where = (table.c.recording_id == recording.id) & (table.c.minute < minute)
@@ -151,7 +149,7 @@ def expire_findings(conn: Connection, before_ns: int) -> int:
     conn.execute(delete(tables.finding_revision).where(tables.finding_revision.c.finding_id.in_(ids)))
     conn.execute(delete(finding).where(finding.c.id.in_(ids)))
     for recording_id in {row["recording_id"] for row in rows}:
-        recording = queries.find_recording(conn, recording_id)
+        recording = queries.find_recording(conn, recording_id, since_sample=AFTER_ALL)
         length = block_len(recording.fs_hz)
         until = expired_until(conn, recording_id) // length
         for row in rows:
@@ -221,8 +219,8 @@ def _marked(conn: Connection, recording: Recording) -> list[tuple[int, int]]:
     for row in rows:
         if row.start_sample is not None:
             spans.append((int(row.start_sample), int(row.end_sample or row.start_sample + 1)))
-        elif recording.to_utc_ns(0) - DAY_NS < row.at_ns:
-            at = _sample_at(recording, row.at_ns)
+        elif utc_of(conn, recording)(0) - DAY_NS < row.at_ns:
+            at = sample_at(conn, recording, row.at_ns)
             spans.append((at, at + 1))
     return spans
 
@@ -243,18 +241,7 @@ def _may_go_until(conn: Connection, recording: Recording, before_ns: int) -> int
     if next_k is None or row.changed_from_sample is not None:
         return 0
     analysed = min(samples_needed(recording.fs_hz, next_k, next_k + 1)[0], first_sample(recording.fs_hz, next_k))
-    return max(min(_sample_at(recording, before_ns), analysed, recording.end_sample) // length, 0)
-
-
-def _sample_at(recording: Recording, utc_ns: int) -> int:
-    """Return the sample taken at a UTC, judged by the newest segment of its clock that began before it."""
-    monotone = list(accumulate((segment.utc_ns for segment in recording.segments), max))
-    at = max(bisect_right(monotone, utc_ns) - 1, 0)
-    index0, ns, rate_hz = recording.segments[at]
-    sample = index0 + int((utc_ns - ns) * rate_hz // NS)
-    if at + 1 < len(recording.segments):
-        sample = min(sample, recording.segments[at + 1].index0)
-    return min(max(sample, 0), recording.end_sample)
+    return max(min(sample_at(conn, recording, before_ns), analysed, recording.end_sample) // length, 0)
 
 
 def _sweep(conn: Connection, recording: Recording, first: int, stop: int) -> None:
