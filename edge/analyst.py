@@ -391,7 +391,7 @@ class Analyst:
                 first, stop = (max(sample, 0) for sample in samples_needed(fs_hz, k0, max(k1, k0 + 1)))
                 # its clock may have a segment more
                 track.recording = recording = find_recording(conn, key, since_sample=first)
-                wave = read(conn, key, first, stop)
+                wave = read(conn, key, first, stop if k1 > k0 else first)
                 reader = partial(_stored, wave, first)
                 jobs.append(HopJob(reader, recording.uv_per_lsb, recording.fs_hz, k0, k1))
         scored = iter(
