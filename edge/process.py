@@ -15,7 +15,7 @@ def share_heap() -> None:
     """Let all threads take memory from one heap; before threads begin, and where the C library is glibc.
 
     glibc gives each thread a heap of its own, which keeps the most that its thread ever needed, and analysis goes from
-    thread to thread of a pool. With 16 straps at 20 times real time, on a busy machine, 14 MB lay unused in 8 heaps after
+    thread to thread of a pool. With 16 straps at 20 times real time on a busy machine 14 MB lay unused in 8 heaps after
     1.5 hours, and it went on; in one heap it is 6 MB. Latency is no worse (p99 315 against 371 ms, machine free).
     """
     with contextlib.suppress(OSError, AttributeError):
