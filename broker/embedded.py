@@ -95,8 +95,4 @@ class EmbeddedBroker:
         await broker.shutdown()
         connections = asyncio.all_tasks() - {asyncio.current_task()}
         if connections:  # a client that it does not understand is let go a moment later
-            _, late = await asyncio.wait(connections, timeout=CLOSE_TIMEOUT_S)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*late, return_exceptions=True)
-        await asyncio.sleep(0)  # aborted transports close in the next turn of the loop
+            await asyncio.wait(connections, timeout=CLOSE_TIMEOUT_S)

@@ -30,7 +30,7 @@ from edge.rhythm.rules import Rules, rules_hash
 from edge.rhythm.session import RhythmSession
 from edge.store import findings, tables
 from edge.store.findings import Change, Checkpoint, Cursor, LateData, Passage, Told
-from edge.store.queries import AFTER_ALL, Recording, find_recording, utc_of
+from edge.store.queries import AFTER_ALL, Recording, find_recording, utc_at
 from edge.store.waveform import Waveform, read
 from edge.store.writer import Writer
 
@@ -497,7 +497,7 @@ class Analyst:
         def job(conn: Connection) -> list[tuple[Recording, list[Change]]]:
             news = []
             for recording, passage, is_told in passages:
-                to_utc_ns = utc_of(conn, recording)
+                to_utc_ns = partial(utc_at, conn, recording)
                 changes = findings.commit_passage(
                     conn, passage, to_utc_ns=to_utc_ns, fs_hz=recording.fs_hz, now_ns=now_ns
                 )

@@ -225,10 +225,10 @@ class Daemon:
 
     def _stored(self, stored: Stored) -> None:
         """Samples are committed and decided: the wearer's picture moves on."""
+        newest = max(stored.horizon_sample - 1, 0)
         known = self._recordings.get(stored.recording_id)
         if known is None or time.monotonic() - known[1] > CLOCK_S:
             with self._gateway.reader.connect() as conn:
-                newest = max(stored.horizon_sample - 1, 0)
                 recording = queries.find_recording(conn, stored.recording_id, since_sample=newest)
                 known = (recording, time.monotonic())
             self._recordings[stored.recording_id] = known
@@ -236,7 +236,7 @@ class Daemon:
         self._board.heard(
             recording,
             next_sample=stored.horizon_sample,
-            last_sample_ns=recording.to_utc_ns(max(stored.horizon_sample - 1, 0)),
+            last_sample_ns=recording.to_utc_ns(newest),
             contact=self._contact.get((recording.wearer, recording.device)),
         )
 

@@ -57,7 +57,7 @@ def job(samples: NDArray[np.int32], fs_hz: float, first: int, stop: int) -> HopJ
     return HopJob(reader(samples), (5.0,) * samples.shape[0], fs_hz, first, stop)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(data=st.data(), fs_hz=rates_hz)
 def test_any_split_gives_the_same_bits(data: st.DataObject, fs_hz: float, encoder: Encoder) -> None:
     samples = ecg_like(data.draw(st.integers(1, 3)), int(60 * fs_hz))
@@ -72,7 +72,7 @@ def test_any_split_gives_the_same_bits(data: st.DataObject, fs_hz: float, encode
     assert all(same(a, b) for a, b in zip(whole, split, strict=True))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(fs_hz=rates_hz, k=st.integers(0, 20), seed=st.integers(0, 99))
 def test_nothing_outside_the_needed_samples_counts(fs_hz: float, k: int, seed: int, encoder: Encoder) -> None:
     start, end = samples_needed(fs_hz, k, k + 1)

@@ -28,7 +28,6 @@ rates_hz = st.one_of(
 hops = st.integers(0, 50_000)
 
 
-@settings(deadline=None)
 @given(rates_hz, hops)
 def test_a_hop_needs_nothing_beyond_the_look_ahead(fs_hz: float, k: int) -> None:
     start, end = samples_needed(fs_hz, k, k + 1)
@@ -39,7 +38,6 @@ def test_a_hop_needs_nothing_beyond_the_look_ahead(fs_hz: float, k: int) -> None
     assert HOP_S + AHEAD_S <= 5
 
 
-@settings(deadline=None)
 @given(rates_hz, hops, st.integers(1, 100), st.integers(1, 100))
 def test_a_stretch_needs_what_its_parts_need(fs_hz: float, first: int, n: int, m: int) -> None:
     whole = samples_needed(fs_hz, first, first + n + m)
@@ -50,7 +48,6 @@ def test_a_stretch_needs_what_its_parts_need(fs_hz: float, first: int, n: int, m
     assert b - a == n * HOP + PAST + AHEAD
 
 
-@settings(deadline=None)
 @given(rates_hz, st.integers(0, 10_000_000))
 def test_hops_ready_are_those_whose_samples_are_decided(fs_hz: float, decided: int) -> None:
     ready = hops_ready(fs_hz, decided)
@@ -60,7 +57,6 @@ def test_hops_ready_are_those_whose_samples_are_decided(fs_hz: float, decided: i
     assert samples_needed(fs_hz, ready, ready + 1)[1] > decided
 
 
-@settings(deadline=None)
 @given(rates_hz, st.integers(1, 10_000_000))
 def test_hops_cover_a_recording_without_a_spare_one(fs_hz: float, n: int) -> None:
     count = hops_in(fs_hz, n)
@@ -68,7 +64,6 @@ def test_hops_cover_a_recording_without_a_spare_one(fs_hz: float, n: int) -> Non
     assert first_sample(fs_hz, count) >= n > first_sample(fs_hz, count - 1)
 
 
-@settings(deadline=None)
 @given(rates_hz, hops)
 def test_every_sample_belongs_to_one_hop(fs_hz: float, k: int) -> None:
     first, after = first_sample(fs_hz, k), first_sample(fs_hz, k + 1)
@@ -76,7 +71,7 @@ def test_every_sample_belongs_to_one_hop(fs_hz: float, k: int) -> None:
     assert first == 0 or hop_of(fs_hz, first - 1) == k - 1
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(rates_hz, st.integers(0, 200_000), st.integers(1, 20_000))
 def test_hops_touched_against_brute_force(fs_hz: float, start: int, length: int) -> None:
     end = start + length

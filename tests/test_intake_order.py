@@ -67,7 +67,7 @@ def deliveries(draw: st.DrawFn) -> tuple[list[Chunk], list[Chunk]]:
     return chunks, shuffled
 
 
-@settings(max_examples=40, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate])
+@settings(max_examples=40, phases=[Phase.explicit, Phase.reuse, Phase.generate])
 @given(deliveries(), st.integers(-1, 20), st.frozensets(st.integers(0, 30), max_size=3))
 def test_order_does_not_matter(
     both: tuple[list[Chunk], list[Chunk]], restart_after: int, tick_after: frozenset[int]

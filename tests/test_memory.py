@@ -76,9 +76,8 @@ def test_a_part_of_a_clock_tells_the_same_times_as_all_of_it(clock: tuple[Connec
     later = [segment for segment in whole.segments if segment.index0 > since_sample]
     assert list(part.segments) == in_force + later
     borders = [index0 + step for index0, _ in SEGMENTS for step in (-1, 0, 1)]
-    to_utc_ns = queries.utc_of(conn, part)
     for sample in (0, 20, 70_000, 10**7, *borders):
-        assert to_utc_ns(sample) == whole.to_utc_ns(sample)
+        assert queries.utc_at(conn, part, sample) == whole.to_utc_ns(sample)
 
 
 @pytest.mark.parametrize(

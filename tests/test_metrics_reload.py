@@ -12,19 +12,13 @@ import pytest
 from gateway_kit import Daemon, Wearable, cut, wait_for
 from prometheus_client.parser import text_string_to_metric_families
 
-from broker.mosquitto import Mosquitto
+from broker.mosquitto import Mosquitto, free_port
 from edge.config import parse
 from edge.control import request
 from edge.errors import BadInputError
 from edge.metrics import Metrics
 from edge.reload import take_over
 from edge.sources.record import read_record
-
-
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 def test_what_is_taken_over_and_what_waits(tmp_path: Path) -> None:
@@ -58,7 +52,7 @@ def test_without_a_port_nobody_is_served() -> None:
 @pytest.mark.usefixtures("mosquitto_path")
 def test_a_running_gateway(ecg_data: Path, tmp_path: Path) -> None:
     record = cut(read_record(ecg_data / "mitdb/200"), 30)
-    port = _free_port()
+    port = free_port()
     with Mosquitto(tmp_path / "broker") as broker, Daemon(tmp_path / "state", broker.url) as daemon:
         path = daemon.state / "config.toml"
         start = path.read_text() + f"[metrics]\nport = {port}\n"

@@ -70,7 +70,7 @@ def chunks(draw: st.DrawFn) -> Chunk:
     )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(chunks())
 def test_round_trip_in_both_forms(chunk: Chunk) -> None:
     for form in ("cbor", "json"):

@@ -75,7 +75,7 @@ def test_pieces_are_bit_identical_on_real_recordings(db: str, record: str) -> No
     assert np.array_equal(_pieces(x, fs_hz, b, 333), whole)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(fs_hz=st.floats(50, 2000), a=st.integers(-300, 4000), length=st.integers(1, 300), seed=st.integers(0, 9))
 def test_any_rate_depends_only_on_its_support(fs_hz: float, a: int, length: int, seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from alerts_kit import until
 from mosquitto_kit import Broker, mosquitto, needs_mosquitto, subscriptions
 
 from edge.chunk import MISSING, Chunk, Delivery
@@ -44,10 +45,7 @@ class Gateway:
         self._source = MqttSource(Mqtt(url=broker.url), gateway="g", offer=self._offer, clock=SystemClock())
         subscribed = subscriptions(self._source)
         self._source.start()
-        deadline_s = time.monotonic() + 60
-        while not subscribed:
-            assert time.monotonic() < deadline_s
-            time.sleep(0.01)
+        until(lambda: subscribed)
 
     def _offer(self, delivery: Delivery) -> bool:
         chunk = delivery.chunk
@@ -350,19 +348,13 @@ def test_an_hour_without_a_broker_is_no_reason_to_send_everything_again_and_agai
     with mosquitto() as broker, Sender(Mqtt(url=broker.url), stream, clock=clock) as sender:
         assert sender._link.wait_connected(60)
         broker.kill()
-        while sender.snapshot()["state"] == "connected":
-            time.sleep(0.01)
+        until(lambda: sender.snapshot()["state"] != "connected")
         for start in range(0, 5000, 250):
             sender.send(start, np.arange(250, dtype=np.int32)[None])
         clock.advance(3600)
         broker.start()
-        deadline_s = time.monotonic() + 60
-        while sender.snapshot()["transmitted"] < 20:
-            assert time.monotonic() < deadline_s
-            time.sleep(0.05)
+        until(lambda: sender.snapshot()["transmitted"] >= 20)
         time.sleep(1.5)
         assert sender.snapshot()["transmitted"] == 20
         clock.advance(6)  # and the first wait is the short one
-        while sender.snapshot()["transmitted"] < 40:
-            assert time.monotonic() < deadline_s
-            time.sleep(0.05)
+        until(lambda: sender.snapshot()["transmitted"] >= 40)

@@ -36,7 +36,7 @@ def blocks(record: str) -> list[NDArray[np.int32]]:
     return [samples[:, i : i + length] for i in range(0, samples.shape[1] - length + 1, length)]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(arrays(np.int32, st.tuples(st.integers(1, 4), st.integers(0, 150)), elements=SAMPLES))
 def test_every_array_comes_back(samples: NDArray[np.int32]) -> None:
     assert np.array_equal(codec.decode(codec.encode(samples)), samples)

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cache
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -182,7 +181,7 @@ def find_recording(conn: Connection, recording_id: int, *, since_sample: int = 0
     Args:
         conn: a connection.
         recording_id: which.
-        since_sample: of its clock only what holds from there on is read; `utc_of` knows what was before. A clock grows
+        since_sample: of its clock only what holds from there on is read; `utc_at` knows what was before. A clock grows
             by up to 1,440 segments a day for ever, and what the daemon keeps and does again and again must not.
 
     Raises:
@@ -195,21 +194,15 @@ def find_recording(conn: Connection, recording_id: int, *, since_sample: int = 0
     return _recording(conn, row, since_sample)
 
 
-def utc_of(conn: Connection, recording: Recording) -> Callable[[int], int]:
-    """Return `recording.to_utc_ns` for samples before the part of the clock that was read, too."""
+def utc_at(conn: Connection, recording: Recording, sample: int) -> int:
+    """Return `recording.to_utc_ns(sample)`, also for one before the part of the clock that was read."""
+    if sample >= recording.segments[0].index0:
+        return recording.to_utc_ns(sample)
     index0 = tables.clock_segment.c.index0
     mine = select(*_SEGMENT).where(tables.clock_segment.c.recording_id == recording.id)
-
-    @cache
-    def to_utc_ns(sample: int) -> int:
-        if sample >= recording.segments[0].index0:
-            return recording.to_utc_ns(sample)
-        row = conn.execute(mine.where(index0 <= sample).order_by(index0.desc()).limit(1)).first()
-        if row is None:
-            row = conn.execute(mine.order_by(index0).limit(1)).first()
-        return recording.to_utc_ns(sample) if row is None else _segment(row, recording.fs_hz).utc_at(sample)
-
-    return to_utc_ns
+    row = conn.execute(mine.where(index0 <= sample).order_by(index0.desc()).limit(1)).first()
+    row = row or conn.execute(mine.order_by(index0).limit(1)).first()
+    return recording.to_utc_ns(sample) if row is None else _segment(row, recording.fs_hz).utc_at(sample)
 
 
 def sample_at(conn: Connection, recording: Recording, utc_ns: int) -> int:

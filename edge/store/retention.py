@@ -26,7 +26,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 
 from edge.encoder.windows import first_sample, samples_needed
 from edge.store import queries, strips, tables
-from edge.store.queries import AFTER_ALL, NS, Recording, sample_at, utc_of
+from edge.store.queries import AFTER_ALL, NS, Recording, sample_at, utc_at
 from edge.store.waveform import block_len
 
 SLICE_BLOCKS = 180
@@ -92,7 +92,7 @@ def expire_raw(conn: Connection, before_ns: int) -> int:
         until = _may_go_until(conn, recording, before_ns)
         first = -(-expired_until(conn, recording.id) // block_len(recording.fs_hz))
         if until > first:
-            at_ns = utc_of(conn, recording)(first * block_len(recording.fs_hz))
+            at_ns = utc_at(conn, recording, first * block_len(recording.fs_hz))
             if oldest is None or at_ns < oldest[0]:
                 oldest = (at_ns, recording, until)
     if oldest is None:
@@ -215,11 +215,12 @@ def _marked(conn: Connection, recording: Recording) -> list[tuple[int, int]]:
             mine, mark.c.kind.in_(LASTING_MARKS), mark.c.undone_ns.is_(None), mark.c.finding_id.is_(None)
         )
     )
+    begins_ns = utc_at(conn, recording, 0)
     spans = []
     for row in rows:
         if row.start_sample is not None:
             spans.append((int(row.start_sample), int(row.end_sample or row.start_sample + 1)))
-        elif utc_of(conn, recording)(0) - DAY_NS < row.at_ns:
+        elif begins_ns - DAY_NS < row.at_ns:
             at = sample_at(conn, recording, row.at_ns)
             spans.append((at, at + 1))
     return spans
