@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import paho.mqtt.client as mqtt
+from mosquitto_kit import end
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from sqlalchemy import Connection, Engine, create_engine, insert
 from sqlalchemy.dialects.sqlite import insert as upsert
@@ -164,8 +165,7 @@ class Subscriber:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._client.disconnect()
-        self._client.loop_stop()
+        end(self._client)
 
 
 class Proxy:

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import paho.mqtt.client as mqtt
+from mosquitto_kit import end
 from numpy.typing import NDArray
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
@@ -315,8 +316,7 @@ class Listener:
         return kept
 
     def close(self) -> None:
-        self._client.disconnect()
-        self._client.loop_stop()
+        end(self._client)
 
 
 def cut(record: Record, seconds: float, start_s: float = 0.0) -> Record:

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import paho.mqtt.client as mqtt
 import pytest
 
 from broker.mosquitto import Mosquitto, find_mosquitto
@@ -35,6 +36,13 @@ def free_ports(count: int) -> list[int]:
         for one in sockets:
             one.bind(("127.0.0.1", 0))
         return [int(one.getsockname()[1]) for one in sockets]
+
+
+def end(client: mqtt.Client) -> None:
+    """Disconnect and close every socket now: one whose callbacks know its owner would leave that to the collector."""
+    client.disconnect()
+    client.loop_stop()
+    client._reset_sockets()
 
 
 def subscriptions(source: MqttSource) -> list[int]:

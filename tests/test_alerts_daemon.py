@@ -13,6 +13,7 @@ import jsonschema
 import paho.mqtt.client as mqtt
 import pytest
 from gateway_kit import START_NS, Daemon, Listener, Wearable, cut, stored_findings, wait_for
+from mosquitto_kit import end
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
@@ -77,8 +78,7 @@ class Phone:
         return found
 
     def close(self) -> None:
-        self._client.disconnect()
-        self._client.loop_stop()
+        end(self._client)
 
 
 @contextmanager
